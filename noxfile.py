@@ -1,0 +1,178 @@
+"""Every task of a developer, one nox session each; `nox -l` lists them.
+
+Sessions use the interpreter that runs nox, pip alone, and the versions that constraints.txt locks.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tarfile
+import tempfile
+import tomllib
+import zipfile
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+CONSTRAINTS = ROOT / "constraints.txt"
+
+nox.needs_version = ">=2024.4.15"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.reuse_venv = "yes"
+# In this order of definition; tests come last, so that a run ends with their summary.
+nox.options.sessions = ["lint", "types", "docs", "wheel", "tests"]
+
+#: Paths that ruff reads; the links in src/softcert lead to the rooms, which are listed themselves.
+PYTHON_SOURCES = (
+    "reference",
+    "backends",
+    "conformance",
+    "reports",
+    "src",
+    "tests",
+    "benchmarks",
+    "noxfile.py",
+)
+#: Tests of the built package: the public surface, which needs neither torch nor this tree.
+WHEEL_TESTS = ("tests/test_packaging.py", "tests/test_cli.py")
+
+
+def install(session: nox.Session, *requirements: str) -> None:
+    """Install what a session needs at the locked versions, build requirements included."""
+    session.env["PIP_BUILD_CONSTRAINT"] = str(CONSTRAINTS)
+    session.env["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
+    session.install("-c", str(CONSTRAINTS), *requirements)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, formatting, and which room may import which."""
+    install(session, "ruff", "import-linter", "-e", ".")
+    session.run("ruff", "check", *PYTHON_SOURCES)
+    session.run("ruff", "format", "--check", *PYTHON_SOURCES)
+    session.run("lint-imports")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types strictly."""
+    install(session, "mypy", "nox", "-e", ".[report,test,peers]")
+    session.run("mypy")
+    session.run("mypy", "noxfile.py", "benchmarks")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Check that the docs agree with the code: the generated page, the links, the commands shown."""
+    install(session, "-e", ".[report,test,peers]")
+    specification = ROOT / "docs" / "specification.md"
+    if "--write" in session.posargs:
+        text = session.run("softcert", "spec", "--format", "markdown", silent=True)
+        specification.write_text(str(text), encoding="utf-8")
+    session.run("pytest", "-q", "tests/test_docs.py")
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """Build the sdist, the wheel from it, and try the wheel away from this tree."""
+    install(session, "build")
+    dist = Path(session.create_tmp()) / "dist"
+    shutil.rmtree(dist, ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(dist), str(ROOT), silent=True)
+    (built,) = dist.glob("*.whl")
+    (sdist,) = dist.glob("*.tar.gz")
+    _compare_contents(session, built, sdist)
+    install(
+        session, f"softcert[report,test,peers] @ {built.resolve().as_uri()}", "--force-reinstall", "--no-deps"
+    )
+    install(session, f"softcert[report,test,peers] @ {built.resolve().as_uri()}")
+    with tempfile.TemporaryDirectory() as elsewhere:
+        for test in WHEEL_TESTS:
+            shutil.copy(ROOT / test, elsewhere)
+        session.chdir(elsewhere)
+        session.run("softcert", "--version")
+        session.run(
+            "softcert", "check", "numpy", "--op", "softmax", "--dtype", "float32", "--profile", "smoke"
+        )
+        session.run("python", "-m", "pytest", "-q", "--import-mode=importlib", "-p", "no:cacheprovider", ".")
+
+
+@nox.session
+def report(session: nox.Session) -> None:
+    """Write the accuracy and speed report on every library that runs here, and open it."""
+    install(session, "-e", ".[all]")
+    session.run("softcert", "report", *(session.posargs or ["--open"]))
+
+
+@nox.session
+def conformance(session: nox.Session) -> None:
+    """Judge the shipped backends; the naive one has to fail."""
+    install(session, "-e", ".[all]")
+    options = session.posargs or ["--profile", "quick"]
+    for backend in ("numpy", "scipy", "torch"):
+        session.run("softcert", "check", backend, *options)
+    session.run("softcert", "check", "numpy-naive", *options, success_codes=[1])
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Time the reference, an element at a time, against the interval arithmetic that it rests on."""
+    install(session, "-e", ".")
+    session.run("python", "benchmarks/reference_speed.py", *session.posargs)
+
+
+@nox.session
+def minimums(session: nox.Session) -> None:
+    """Run the tests on the lowest version of every dependency that pyproject.toml declares."""
+    floor = Path(session.create_tmp()) / "minimums.txt"
+    floor.write_text("\n".join(_lowest_versions()) + "\n", encoding="utf-8")
+    session.install("-c", str(floor), "-e", ".[report,test,peers]")
+    session.run("pytest", "-n", "2", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run every test, with everything installed that runs without a GPU."""
+    install(session, "-e", ".[all]")
+    workers = str(min(2, os.cpu_count() or 1))
+    session.run("pytest", "-n", workers, "--dist", "worksteal", *session.posargs)
+
+
+def _lowest_versions() -> list[str]:
+    """Return `name==floor` for each declared dependency but torch, which is heavy and optional."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = list(project["dependencies"])
+    for extra in ("report", "test", "peers"):
+        declared += project["optional-dependencies"][extra]
+    pins = (requirement.partition(",")[0] for requirement in declared)
+    return [pin.replace(">=", "==") for pin in pins if ">=" in pin]
+
+
+def _compare_contents(session: nox.Session, built: Path, sdist: Path) -> None:
+    """Fail unless wheel and sdist hold exactly the files that the tree's packages hold."""
+    package = ROOT / "src" / "softcert"
+    wanted = {
+        str(Path("softcert") / folder.relative_to(package) / name) for folder, name in _package_files(package)
+    }
+    with zipfile.ZipFile(built) as archive:
+        in_wheel = {name for name in archive.namelist() if ".dist-info/" not in name}
+    with tarfile.open(sdist) as archive:
+        in_sdist = {
+            name.partition("/src/")[2]
+            for name in archive.getnames()
+            if "/src/softcert/" in name and Path(name).suffix
+        }
+    for kind, held in (("wheel", in_wheel), ("sdist", in_sdist)):
+        if held != wanted:
+            session.error(f"the {kind} lacks {sorted(wanted - held)} and adds {sorted(held - wanted)}")
+
+
+def _package_files(package: Path) -> list[tuple[Path, str]]:
+    """Folder and name of every file that belongs in the package, the links followed."""
+    found = []
+    for folder, subfolders, names in os.walk(package, followlinks=True):
+        subfolders[:] = [name for name in subfolders if name != "__pycache__"]
+        found += [(Path(folder), name) for name in names]
+    return found

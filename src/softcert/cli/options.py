@@ -1,0 +1,139 @@
+"""What several commands share: options, the checking of names, and files that will be written."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+Command = Callable[..., Any]
+
+
+def suggest(kind: str, given: str, known: Iterable[str]) -> str:
+    """One sentence that refuses `given` and names the nearest of `known`, or all of them."""
+    names = list(known)
+    near = difflib.get_close_matches(given, names, n=1, cutoff=0.6)
+    if near:
+        return f"there is no {kind} {given!r}; did you mean {near[0]!r}?"
+    return f"there is no {kind} {given!r}; the {kind}s are {', '.join(names)}"
+
+
+def require_known(kind: str, given: Sequence[str], known: Iterable[str]) -> None:
+    """Refuse the first of `given` that is not among `known`.
+
+    Raises
+    ------
+    click.UsageError : with the nearest known name.
+    """
+    names = list(known)
+    for name in given:
+        if name not in names:
+            raise click.UsageError(suggest(kind, name, names))
+
+
+def unique(names: Sequence[str]) -> list[str] | None:
+    """Return the names without repetitions, in order; None where none was given."""
+    return list(dict.fromkeys(names)) or None
+
+
+def require_writable_file(path: str) -> None:
+    """Make sure, before a long run, that `path` can be written; `-` is stdout.
+
+    Raises
+    ------
+    click.UsageError : it cannot, with the system's reason.
+    """
+    if path == "-":
+        return
+    new = not Path(path).exists()
+    try:
+        with Path(path).open("ab"):
+            pass
+        if new:
+            Path(path).unlink()
+    except OSError as error:
+        raise click.UsageError(f"cannot write {path}: {_reason(error)}") from error
+
+
+def require_writable_folder(path: str) -> None:
+    """Make sure, before a long run, that the folder `path` is there and takes files.
+
+    Raises
+    ------
+    click.UsageError : it is not or does not, with the system's reason.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise click.UsageError(f"cannot write into the folder {path}: {_reason(error)}") from error
+
+
+def write_text(path: str, text: str) -> None:
+    """Write a result; an older file keeps its content until the new one is complete.
+
+    Raises
+    ------
+    click.ClickException : it cannot be written, with the system's reason.
+    """
+    if path == "-":
+        click.echo(text)
+        return
+    target = Path(path)
+    try:
+        if target.exists() and not target.is_file():  # a pipe or device, such as /dev/stderr
+            target.write_text(text + "\n", encoding="utf-8")
+            return
+        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        partial.write_text(text + "\n", encoding="utf-8")
+        partial.replace(target)
+    except OSError as error:
+        raise click.ClickException(f"cannot write {path}: {_reason(error)}") from error
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
+
+
+def json_text(document: Any) -> str:
+    """Return strict JSON: a bare NaN or Infinity is refused, since other readers refuse it."""
+    return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
+
+
+def request_options(profile: str) -> Callable[[Command], Command]:
+    """Add the options that say what to judge and how much to try, with `profile` as the default."""
+    options = (
+        click.option("--op", "ops", multiple=True, metavar="OP", help="Judge this op only; repeatable."),
+        click.option("--dtype", "dtypes", multiple=True, metavar="D", help="Judge this dtype only; repeatable."),
+        click.option(
+            "--clause", "clauses", multiple=True, metavar="ID|GROUP", help="Judge this clause only; repeatable."
+        ),
+        click.option(
+            "--profile",
+            metavar="NAME",
+            default=profile,
+            show_default=True,
+            help="How much to try: smoke (seconds), quick (about a minute), full.",
+        ),
+        click.option(
+            "--seed",
+            type=click.IntRange(0, 2**63 - 1),
+            default=0,
+            show_default=True,
+            help="Seed of every random choice.",
+        ),
+    )
+
+    def add(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
