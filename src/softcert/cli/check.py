@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import click
 
 from softcert.cli.console import console, print_run
+from softcert.cli.errors import explain
 from softcert.cli.judging import Request, judge, read_contract
 from softcert.cli.options import (
-    json_text,
     request_options,
     require_writable_file,
     require_writable_folder,
-    write_text,
+    write_result,
 )
 
 if TYPE_CHECKING:
@@ -35,11 +35,15 @@ Examples:
 @click.command(epilog=EXAMPLES)
 @click.argument("subject")
 @request_options("quick")
-@click.option("--contract", "contract_file", metavar="FILE", help="JSON or TOML file with what the subject promises.")
+@click.option(
+    "--contract", "contract_file", metavar="FILE", help="JSON or TOML file with what the subject promises."
+)
 @click.option("--json", "json_file", metavar="FILE", help="Write the run as JSON; - writes it to stdout.")
 @click.option("--junit", "junit_file", metavar="FILE", help="Write the verdicts as JUnit XML.")
 @click.option("--html", "html_folder", metavar="DIR", help="Write the report page into this folder.")
-@click.option("--save-witnesses", "witness_folder", metavar="DIR", help="Write a file per broken clause, for replay.")
+@click.option(
+    "--save-witnesses", "witness_folder", metavar="DIR", help="Write a file per broken clause, for replay."
+)
 def check(
     subject: str,
     ops: tuple[str, ...],
@@ -89,7 +93,11 @@ def require_report_extra() -> None:
 
 
 def save(
-    run: Run, json_file: str | None, junit_file: str | None, html_folder: str | None, witness_folder: str | None
+    run: Run,
+    json_file: str | None,
+    junit_file: str | None,
+    html_folder: str | None,
+    witness_folder: str | None,
 ) -> None:
     """Write every file that was asked for.
 
@@ -97,6 +105,8 @@ def save(
     ------
     click.ClickException : one could not be written; the others were tried first.
     """
+    from softcert.conformance.model import RequestError
+
     problems = []
     tasks = (
         (json_file, _write_json),
@@ -108,24 +118,22 @@ def save(
         if path:
             try:
                 write(run, path)
-            except click.ClickException as problem:
-                problems.append(problem.message)
-            except OSError as error:
-                problems.append(f"cannot write {path}: {error.strerror}")
+            except (click.ClickException, RequestError, OSError) as problem:
+                problems.append(explain(problem)[0].rstrip("."))
     if problems:
         raise click.ClickException("; ".join(problems))
 
 
 def _write_json(run: Run, path: str) -> None:
-    from softcert.conformance.wire import run_to_json
+    from softcert.conformance.wire import dumps, run_to_json
 
-    write_text(path, json_text(run_to_json(run)))
+    write_result(path, dumps(run_to_json(run)))
 
 
 def _write_junit(run: Run, path: str) -> None:
     from softcert.conformance.junit import run_to_junit
 
-    write_text(path, run_to_junit(run))
+    write_result(path, run_to_junit(run))
 
 
 def _write_page(run: Run, folder: str) -> None:
@@ -135,9 +143,11 @@ def _write_page(run: Run, folder: str) -> None:
 
 
 def _write_witnesses(run: Run, folder: str) -> None:
-    from softcert.conformance.wire import witness_to_json
+    from softcert.conformance.wire import dumps, witness_to_json
 
     for verdict in run.verdicts:
         if verdict.witness is not None:
             name = re.sub(r"[^A-Za-z0-9.-]+", "_", f"{verdict.clause}-{verdict.op}-{verdict.dtype}")
-            write_text(str(Path(folder) / f"{name}.json"), json_text(witness_to_json(verdict.witness)))
+            write_result(
+                str(Path(folder) / f"{name}.json"), dumps(witness_to_json(verdict.witness, run.name))
+            )

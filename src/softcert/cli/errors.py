@@ -29,8 +29,8 @@ def explain(error: BaseException) -> tuple[str, int]:
             INTERNAL,
         )
     return (
-        f"softcert itself failed with {type(error).__name__}: {_one_line(str(error))}; please report it to {ISSUES}, "
-        "with the traceback that SOFTCERT_DEBUG=1 prints.",
+        f"softcert itself failed with {type(error).__name__}: {_one_line(str(error))}; "
+        f"please report it to {ISSUES}, with the traceback that SOFTCERT_DEBUG=1 prints.",
         INTERNAL,
     )
 

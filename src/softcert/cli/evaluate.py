@@ -23,10 +23,14 @@ Examples:
 @click.command("eval", epilog=EXAMPLES, context_settings={"ignore_unknown_options": True})
 @click.argument("op")
 @click.argument("numbers", nargs=-1, type=click.UNPROCESSED)
-@click.option("--digits", type=click.IntRange(1, 10_000), default=30, show_default=True, help="Significant digits.")
+@click.option(
+    "--digits", type=click.IntRange(1, 10_000), default=30, show_default=True, help="Significant digits."
+)
 @click.option("--beta", metavar="B", help="Inverse temperature of softmax.")
 @click.option("--temperature", metavar="T", help="Temperature of softmax; beta is its exact reciprocal.")
-@click.option("--exact", is_flag=True, help="Read each number as the exact decimal or fraction that is written.")
+@click.option(
+    "--exact", is_flag=True, help="Read each number as the exact decimal or fraction that is written."
+)
 def evaluate(
     op: str, numbers: tuple[str, ...], digits: int, beta: str | None, temperature: str | None, exact: bool
 ) -> None:
@@ -69,7 +73,9 @@ def _operands(op: str, numbers: tuple[str, ...], exact: bool) -> list[list[float
     if sizes == {0} or 0 in sizes:
         raise click.UsageError(f"{op} needs at least one number")
     if len(sizes) > 1:
-        raise click.UsageError(f"the operands of {op} have to be equally long, not {[len(g) for g in groups]}")
+        raise click.UsageError(
+            f"the operands of {op} have to be equally long, not {[len(g) for g in groups]}"
+        )
     return groups
 
 
@@ -90,15 +96,14 @@ def read_number(word: str, exact: bool) -> float | Fraction:
 
 
 def _keywords(op: str, beta: str | None, temperature: str | None, exact: bool) -> dict[str, float | Fraction]:
-    if beta is None and temperature is None:
-        return {}
-    if op != "softmax":
+    if (beta or temperature) and op != "softmax":
         raise click.UsageError(f"--beta and --temperature are for softmax, not {op}")
     if beta is not None and temperature is not None:
         raise click.UsageError("--beta and --temperature exclude each other")
     if beta is not None:
         return {"beta": read_number(beta, exact)}
-    assert temperature is not None
+    if temperature is None:
+        return {}
     value = read_number(temperature, exact)
     if not 0 < value < float("inf"):
         raise click.UsageError(f"the temperature has to be positive and finite, not {temperature}")

@@ -16,6 +16,7 @@ from softcert.cli.listing import backends, spec
 from softcert.cli.replay import replay
 from softcert.cli.report import report
 
+
 class SoftcertGroup(click.Group):
     """A click group that ends each error in one sentence on stderr and the documented exit status."""
 
@@ -42,7 +43,7 @@ class SoftcertGroup(click.Group):
             )
         except BrokenPipeError:
             _leave_broken_pipe()
-        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 -- the border: all ends in a sentence
+        except (Exception, KeyboardInterrupt) as error:
             sentence, status = explain(error)
             click.echo(f"softcert: {sentence}", err=True)
             if status == INTERNAL and os.environ.get("SOFTCERT_DEBUG"):
@@ -57,7 +58,9 @@ def _leave_broken_pipe() -> NoReturn:
     sys.exit(1)
 
 
-@click.group(cls=SoftcertGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=SoftcertGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(package_name="softcert", message="%(prog)s %(version)s")
 def main() -> None:
     """Certify the accuracy of softmax implementations.

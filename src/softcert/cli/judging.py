@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -56,7 +55,9 @@ class Request:
         for name in self.clauses:
             if name not in known:
                 hint = suggest("clause", name, known)
-                raise click.UsageError(hint if "mean" in hint else f"{hint.partition(';')[0]}; see softcert spec")
+                raise click.UsageError(
+                    hint if "mean" in hint else f"{hint.partition(';')[0]}; see softcert spec"
+                )
         require_known("profile", [self.profile], PROFILES)
 
 
@@ -129,18 +130,23 @@ def read_contract(path: str) -> Contract:
 
     Raises
     ------
-    click.UsageError : it cannot be read, is malformed, or is not a table of contract fields.
+    click.UsageError, RequestError : it cannot be read, is malformed, or is no table of contract fields.
     SubjectError : a field or value that no contract has.
     """
     from softcert.backends import Contract
+    from softcert.conformance.wire_files import read_json
 
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-        declared: Any = tomllib.loads(text) if path.endswith(".toml") else json.loads(text)
-    except OSError as error:
-        raise click.UsageError(f"cannot read the contract {path}: {error.strerror}") from error
-    except ValueError as error:  # the decoders' errors, UnicodeDecodeError included
-        raise click.UsageError(f"the contract {path} is malformed: {error}") from error
+    if not path.endswith(".toml"):
+        declared: Any = read_json(path)
+    else:
+        try:
+            declared = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise click.UsageError(f"cannot read {path}: {error.strerror}") from error
+        except ValueError as error:  # the decoder's error, UnicodeDecodeError included
+            raise click.UsageError(f"{path} is not TOML: {error}") from error
     if not isinstance(declared, Mapping):
-        raise click.UsageError(f"the contract {path} has to hold a table of fields, not a {type(declared).__name__}")
+        raise click.UsageError(
+            f"the contract {path} has to hold a table of fields, not a {type(declared).__name__}"
+        )
     return Contract.from_mapping(declared)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import click
 from rich.table import Table
 
 from softcert.cli.console import console
-from softcert.cli.options import json_text
 
 if TYPE_CHECKING:
     from softcert.conformance import Clause
@@ -23,7 +23,12 @@ Examples:
 """
 )
 @click.option(
-    "--format", "style", type=click.Choice(["text", "markdown", "json"]), default="text", show_default=True, help="How."
+    "--format",
+    "style",
+    type=click.Choice(["text", "markdown", "json"]),
+    default="text",
+    show_default=True,
+    help="How.",
 )
 def spec(style: str) -> None:
     """Print the specification: every clause, its mathematics and its source."""
@@ -36,7 +41,11 @@ def spec(style: str) -> None:
 def _as_text(clauses: tuple[Clause, ...]) -> str:
     blocks = []
     for clause in clauses:
-        rows = [("mathematics", clause.mathematics), ("source", clause.source), ("in practice", clause.in_practice)]
+        rows = [
+            ("mathematics", clause.mathematics),
+            ("source", clause.source),
+            ("in practice", clause.in_practice),
+        ]
         rows += [("ops", ", ".join(clause.ops)), ("dtypes", ", ".join(clause.dtypes))]
         lines = [clause.id, f"    {clause.statement}", *(f"    {name}: {text}" for name, text in rows)]
         blocks.append("\n".join(lines))
@@ -70,10 +79,11 @@ def _as_markdown(clauses: tuple[Clause, ...]) -> str:
 def _as_json(clauses: tuple[Clause, ...]) -> str:
     names = ("id", "group", "statement", "mathematics", "source", "in_practice")
     rows = [
-        {name: getattr(clause, name) for name in names} | {"ops": list(clause.ops), "dtypes": list(clause.dtypes)}
+        {name: getattr(clause, name) for name in names}
+        | {"ops": list(clause.ops), "dtypes": list(clause.dtypes)}
         for clause in clauses
     ]
-    return json_text({"schema": 1, "kind": "specification", "clauses": rows})
+    return json.dumps({"schema": 1, "kind": "specification", "clauses": rows}, indent=1, ensure_ascii=False)
 
 
 @click.command(epilog="Example: softcert backends")
@@ -85,5 +95,7 @@ def backends() -> None:
     for heading in ("name", "runs here", "version", "ops"):
         table.add_column(heading)
     for entry in available():
-        table.add_row(entry.name, "yes" if entry.runs else f"no: {entry.reason}", entry.version, ", ".join(entry.ops))
+        table.add_row(
+            entry.name, "yes" if entry.runs else f"no: {entry.reason}", entry.version, ", ".join(entry.ops)
+        )
     console().print(table)

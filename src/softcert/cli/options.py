@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
-import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -76,44 +74,45 @@ def require_writable_folder(path: str) -> None:
         raise click.UsageError(f"cannot write into the folder {path}: {_reason(error)}") from error
 
 
-def write_text(path: str, text: str) -> None:
-    """Write a result; an older file keeps its content until the new one is complete.
+def write_result(path: str, text: str) -> None:
+    """Write a result to a file, whole or not at all; `-` is stdout.
 
     Raises
     ------
-    click.ClickException : it cannot be written, with the system's reason.
+    RequestError : it cannot be written, with the system's reason.
     """
-    if path == "-":
-        click.echo(text)
-        return
+    from softcert.conformance.wire import write_text
+
     target = Path(path)
-    try:
-        if target.exists() and not target.is_file():  # a pipe or device, such as /dev/stderr
-            target.write_text(text + "\n", encoding="utf-8")
-            return
-        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-        partial.write_text(text + "\n", encoding="utf-8")
-        partial.replace(target)
-    except OSError as error:
-        raise click.ClickException(f"cannot write {path}: {_reason(error)}") from error
+    if path == "-":
+        click.echo(text, nl=False)
+    elif target.is_symlink() or (target.exists() and not target.is_file()):
+        # A link, pipe or device, such as /dev/stdout, is written through and not replaced.
+        try:
+            target.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise click.ClickException(f"cannot write {path}: {_reason(error)}") from error
+    else:
+        write_text(target, text)
 
 
 def _reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
-def json_text(document: Any) -> str:
-    """Return strict JSON: a bare NaN or Infinity is refused, since other readers refuse it."""
-    return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
-
-
 def request_options(profile: str) -> Callable[[Command], Command]:
     """Add the options that say what to judge and how much to try, with `profile` as the default."""
     options = (
         click.option("--op", "ops", multiple=True, metavar="OP", help="Judge this op only; repeatable."),
-        click.option("--dtype", "dtypes", multiple=True, metavar="D", help="Judge this dtype only; repeatable."),
         click.option(
-            "--clause", "clauses", multiple=True, metavar="ID|GROUP", help="Judge this clause only; repeatable."
+            "--dtype", "dtypes", multiple=True, metavar="D", help="Judge this dtype only; repeatable."
+        ),
+        click.option(
+            "--clause",
+            "clauses",
+            multiple=True,
+            metavar="ID|GROUP",
+            help="Judge this clause only; repeatable.",
         ),
         click.option(
             "--profile",

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import click
 
 from softcert.cli.console import console, print_verdict
@@ -21,8 +18,12 @@ Examples:
 
 @click.command(epilog=EXAMPLES)
 @click.argument("witness_file", metavar="WITNESS.json")
-@click.option("--subject", metavar="SUBJECT", help="Ask this subject instead of the one that the witness names.")
-@click.option("--contract", "contract_file", metavar="FILE", help="JSON or TOML file with what the subject promises.")
+@click.option(
+    "--subject", metavar="SUBJECT", help="Ask this subject instead of the one that the witness names."
+)
+@click.option(
+    "--contract", "contract_file", metavar="FILE", help="JSON or TOML file with what the subject promises."
+)
 def replay(witness_file: str, subject: str | None, contract_file: str | None) -> int:
     """Repeat the case of WITNESS.json and judge it again.
 
@@ -30,20 +31,17 @@ def replay(witness_file: str, subject: str | None, contract_file: str | None) ->
     """
     from softcert.conformance import replay as replay_witness
     from softcert.conformance.model import BROKEN
-    from softcert.conformance.wire import witness_from_json
+    from softcert.conformance.wire import read_witness
 
-    try:
-        document = json.loads(Path(witness_file).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise click.UsageError(f"cannot read the witness {witness_file}: {error.strerror}") from error
-    except ValueError as error:  # malformed JSON, or bytes that are no text
-        raise click.UsageError(f"the witness {witness_file} is not JSON: {error}") from error
-    witness = witness_from_json(document)
+    witness = read_witness(witness_file)
     contract = read_contract(contract_file) if contract_file else None
     verdict = replay_witness(witness, subject, contract)
     out = console()
     print_verdict(verdict, out)
     broken = verdict.status in BROKEN
     name = subject or witness.subject
-    out.print(f"{name}: {verdict.clause} is {'still broken' if broken else 'not broken'} on this case.", markup=False)
+    out.print(
+        f"{name}: {verdict.clause} is {'still broken' if broken else 'not broken'} on this case.",
+        markup=False,
+    )
     return 1 if broken else 0

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import click
 
 from softcert.cli.check import require_report_extra
-from softcert.cli.console import conclusion
 from softcert.cli.errors import INTERRUPTED, explain
 from softcert.cli.judging import Request, judge
-from softcert.cli.options import json_text, request_options, require_writable_folder, write_text
+from softcert.cli.options import request_options, require_writable_folder, write_result
+from softcert.wording import conclusion
 
 if TYPE_CHECKING:
     from softcert.conformance.model import Run
@@ -30,9 +30,13 @@ Examples:
 
 @click.command(epilog=EXAMPLES)
 @click.argument("subjects", nargs=-1, metavar="[SUBJECT]...")
-@click.option("--out", "folder", metavar="DIR", default="./report", show_default=True, help="Folder of the report.")
+@click.option(
+    "--out", "folder", metavar="DIR", default="./report", show_default=True, help="Folder of the report."
+)
 @request_options("quick")
-@click.option("--open/--no-open", "show", default=None, help="Open the page in a browser; the default on a terminal.")
+@click.option(
+    "--open/--no-open", "show", default=None, help="Open the page in a browser; the default on a terminal."
+)
 def report(
     subjects: tuple[str, ...],
     folder: str,
@@ -83,24 +87,26 @@ def _judge_each(names: tuple[str, ...], request: Request, folder: Path) -> tuple
             runs.append(run)
             _keep(run, folder)
             click.echo(conclusion(run), err=True)
-            if stopped:
-                raise KeyboardInterrupt
-        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 -- what befalls one subject keeps the others
+        except KeyboardInterrupt:
+            stopped = True
+        except Exception as error:  # noqa: BLE001 -- what befalls one subject must not cost the others
             sentence, gravity = explain(error)
             click.echo(f"softcert: {name}: {sentence}", err=True)
             status = max(status, gravity)
-            if gravity == INTERRUPTED:
-                break
+            continue
+        if stopped:
+            click.echo("softcert: stopped; the report holds what was reached.", err=True)
+            return runs, INTERRUPTED
     return runs, status
 
 
 def _keep(run: Run, folder: Path) -> None:
     """Write one finished run at once, so that nothing that comes later can lose it."""
-    from softcert.conformance.wire import run_to_json
+    from softcert.conformance.wire import dumps, run_to_json
 
     runs = folder / "runs"
     runs.mkdir(exist_ok=True)
-    write_text(str(runs / f"{re.sub(r'[^A-Za-z0-9.-]+', '_', run.name)}.json"), json_text(run_to_json(run)))
+    write_result(str(runs / f"{re.sub(r'[^A-Za-z0-9.-]+', '_', run.name)}.json"), dumps(run_to_json(run)))
 
 
 def _write(runs: list[Run], folder: Path) -> Path:
