@@ -1,0 +1,290 @@
+"""Arrays of certified intervals: what every op of the reference returns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from fractions import Fraction
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import decimals, ulps
+from .cells import Cells, round_cell
+from .errors import DomainError, UndecidedRounding
+from .formats import FloatFormat, format_of
+from .interval import Interval, compare_rational, contains, overlaps
+from .operands import Floats, as_floats
+from .split import IS_NAN, MINUS_INF, NUMBER, PLUS_INF, SLOW, Split, split_cells
+from .ulps import Bounds
+
+
+class Enclosure:
+    """An array whose elements are exact values, each known to lie in an interval proven to hold it.
+
+    Parameters
+    ----------
+    cells : the distinct values.
+    index : array of the enclosure's shape, the cell of each element.
+
+    Notes
+    -----
+    Methods that need more precision than there is refine the cells in place, which never changes
+    what an enclosure is about. ulp(t) is taken at the exact value t in the format of what is judged:
+    2**(max(floor(log2 \\|t\\|), emin) - (p - 1)), so a power of two belongs to the binade above it,
+    subnormal values use the smallest subnormal, and values beyond the largest finite number the
+    spacing of the top binade.
+    """
+
+    def __init__(self, cells: Cells, index: NDArray[np.int64]) -> None:
+        self._cells = cells
+        self._index = index
+        self._split: Split | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array."""
+        return self._index.shape
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return self._index.size
+
+    def __repr__(self) -> str:
+        return f"Enclosure(shape={self.shape}, digits(6)={self.digits(6).tolist() if self.size <= 8 else '...'})"
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("an enclosure without axes has no length")
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> Enclosure:  # noqa: ANN401 - whatever NumPy indexes with
+        part = Enclosure(self._cells, np.asarray(self._index[key]))
+        part._split = self._split
+        return part
+
+    def reshape(self, *shape: int) -> Enclosure:
+        """Return the same elements in another shape."""
+        part = Enclosure(self._cells, self._index.reshape(*shape))
+        part._split = self._split
+        return part
+
+    def _splits(self) -> Split:
+        if self._split is None:
+            self._split = split_cells(self._cells)
+        return self._split
+
+    def _used(self) -> list[int]:
+        """Return the cells that the elements refer to."""
+        return cast("list[int]", np.unique(self._index).tolist())
+
+    def _map(self, compute: Callable[[int], Any], dtype: Any) -> NDArray[Any]:  # noqa: ANN401 - NumPy dtypes
+        """Array of `compute(cell)`, each distinct cell once."""
+        used = self._used()
+        table = np.empty(max(len(self._cells.values), 1), dtype=dtype)
+        for k in used:
+            table[k] = compute(k)
+        return np.asarray(table[self._index])
+
+    def round(self, fmt: object) -> NDArray[Any]:
+        """Round each element correctly: to nearest, ties to even, gradual underflow.
+
+        Parameters
+        ----------
+        fmt : what `format_of` takes: a name, a dtype, a FloatFormat.
+
+        Returns
+        -------
+        ndarray of the format's dtype. Overflow gives infinity, in E4M3 (which has none) NaN.
+
+        Raises
+        ------
+        UndecidedRounding : the precision cap was reached; no input is known that does this.
+        """
+        target = format_of(fmt)
+        return self._map(lambda k: round_cell(self._cells, k, target), np.float64).astype(numpy_dtype(target))
+
+    def digits(self, n: int) -> NDArray[np.object_]:
+        """`n` significant decimal digits of each element, rounded to nearest, all of them proven.
+
+        Returns
+        -------
+        Object array of strings; "nan", "inf", "-inf" and "0" where the value is that.
+
+        Raises
+        ------
+        DomainError : n < 1. UndecidedRounding : the precision cap was reached.
+        """
+        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+            raise DomainError(f"digits={n!r} is not a positive integer")
+        return self._map(lambda k: _digits(self._cells, k, n), object)
+
+    def bounds_decimal(self, digits: int = 30) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
+        """Decimal strings (lower, upper) of an enclosure of each element, rounded outward.
+
+        Both ends are exact decimal numbers; the interval between them contains the value.
+        """
+        if isinstance(digits, bool) or not isinstance(digits, int) or digits < 1:
+            raise DomainError(f"digits={digits!r} is not a positive integer")
+        known = {k: _bounds(self._cells, k, digits) for k in self._used()}
+        return self._map(lambda k: known[k][0], object), self._map(lambda k: known[k][1], object)
+
+    def error_ulp(self, y: ArrayLike) -> Bounds:
+        """Certified error \\|y - t\\| / ulp(t) of the output y, in ulps of y's own format.
+
+        Parameters
+        ----------
+        y : array of the enclosure's shape.
+
+        Returns
+        -------
+        (lower, upper) : float64 arrays, rounded outward; the true error lies between. 0 where both
+        are NaN, both the same infinity, or y is what t overflows to; infinite where y is NaN or
+        infinite and t is neither, or the other way round.
+
+        Raises
+        ------
+        DomainError : another shape, or no known dtype.
+        """
+        return ulps.absolute(self.signed_error_ulp(y))
+
+    def signed_error_ulp(self, y: ArrayLike) -> Bounds:
+        """Certified (y - t) / ulp(t), as `error_ulp`; +inf where y is NaN and t is a number."""
+        values, fmt = as_floats(y, "y")
+        if values.shape != self.shape:
+            raise DomainError(f"y has shape {values.shape}, the enclosure {self.shape}")
+        lower, upper = ulps.signed_errors(self._cells, self._splits(), self._index.ravel(), values.ravel(), fmt)
+        return lower.reshape(self.shape), upper.reshape(self.shape)
+
+    def in_ulps(self, fmt: object) -> Bounds:
+        """(lower, upper) of \\|t\\| / ulp(t) in ulps of a format: what one relative unit costs."""
+        lower, upper = ulps.magnitude_in_ulps(self._cells, self._splits(), self._index.ravel(), format_of(fmt))
+        return lower.reshape(self.shape), upper.reshape(self.shape)
+
+    def to_float64(self) -> Floats:
+        """Return float64 numbers close to the elements (not certified: for plots and for bounds' arguments)."""
+        split = self._splits()
+        with np.errstate(over="ignore", under="ignore"):
+            exponent = np.clip(split.binade - 52, -2000, 2000).astype(np.int32)
+            table = split.sign * np.ldexp(split.high + split.low * 2.0**-53, exponent)
+        for kind, value in ((IS_NAN, math.nan), (PLUS_INF, math.inf), (MINUS_INF, -math.inf)):
+            table[split.kind == kind] = value
+        for k in np.flatnonzero(split.kind == SLOW).tolist():
+            table[k] = _middle(self._cells.rational(k, 64))
+        return np.asarray(table[self._index])
+
+    def width_bits(self) -> Floats:
+        """-log2 of each element's relative width, rounded down; inf where the value is exact."""
+        return self._map(lambda k: _width_bits(self._cells.rational(k, 1 << 12)), np.float64)
+
+    def is_exact(self) -> NDArray[np.bool_]:
+        """Whether each element is one known number (or NaN, or an infinity)."""
+        return self._map(lambda k: self._cells.precision(k) is None, np.bool_)
+
+    def overlaps(self, other: Enclosure) -> NDArray[np.bool_]:
+        """Whether each element's enclosure has a number in common with the other's."""
+        if other.shape != self.shape:
+            raise DomainError(f"enclosures of shapes {self.shape} and {other.shape} cannot be compared")
+        known: dict[tuple[int, int], bool] = {}
+        out = []
+        for pair in zip(self._index.ravel().tolist(), other._index.ravel().tolist(), strict=True):  # noqa: SLF001 - same class
+            if pair not in known:
+                known[pair] = _overlap(self._cells, pair[0], other._cells, pair[1])  # noqa: SLF001 - same class
+            out.append(known[pair])
+        return np.array(out, dtype=np.bool_).reshape(self.shape)
+
+    def contains(self, values: Any) -> NDArray[np.bool_]:  # noqa: ANN401 - Fractions or an array-like of floats
+        """Whether each enclosure, as narrow as it is now, holds the value given.
+
+        Parameters
+        ----------
+        values : Fractions or floats, one for all or of the enclosure's shape.
+        """
+        wanted = np.broadcast_to(np.asarray(values, dtype=object), self.shape)
+        pairs: Iterable[tuple[int, Any]] = zip(self._index.ravel().tolist(), wanted.ravel().tolist(), strict=True)
+        return np.array([_holds(self._cells, k, v) for k, v in pairs], dtype=np.bool_).reshape(self.shape)
+
+
+def numpy_dtype(fmt: FloatFormat) -> np.dtype[Any]:
+    """NumPy's dtype of a format; ml_dtypes is imported only where it is needed."""
+    if hasattr(np, fmt.dtype):
+        return np.dtype(fmt.dtype)
+    import ml_dtypes
+
+    return np.dtype(getattr(ml_dtypes, fmt.dtype))
+
+
+def _special_text(value: float) -> str:
+    return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
+
+
+def _digits(cells: Cells, k: int, n: int) -> str:
+    while True:
+        value = cells.values[k]
+        if isinstance(value, Fraction):
+            return decimals.fraction_digits(value, n)
+        if isinstance(value, float):
+            return _special_text(value)
+        text = decimals.nearest_digits(value, n)
+        if text is not None:
+            return text
+        cells.refine(k, 4 * n + 32)
+
+
+def _bounds(cells: Cells, k: int, digits: int) -> tuple[str, str]:
+    value = cells.values[k]
+    precision = cells.precision(k)
+    # narrow enough that the strings' last digits mean something
+    if precision is not None and precision < 4 * digits + 32:
+        cells.refine(k, 4 * digits + 32)
+        value = cells.values[k]
+    if isinstance(value, float):
+        return _special_text(value), _special_text(value)
+    if isinstance(value, Fraction):
+        return decimals.fraction_bounds(value, digits)
+    return decimals.outward_bounds(value, digits)
+
+
+def _middle(value: Interval | float) -> float:
+    if isinstance(value, float):
+        return value
+    try:
+        return math.ldexp((value.lo + value.hi) / 2, value.exp)
+    except OverflowError:
+        return 0.0 if value.exp < 0 else math.inf
+
+
+def _width_bits(value: Interval | float) -> float:
+    if isinstance(value, float) or value.lo == value.hi:
+        return math.inf
+    smallest = min(abs(value.lo), abs(value.hi)) if value.sign else 0
+    return float(smallest.bit_length() - 1 - (value.hi - value.lo).bit_length())
+
+
+def _overlap(a: Cells, i: int, b: Cells, j: int) -> bool:
+    left, right = a.values[i], b.values[j]
+    if isinstance(left, float) or isinstance(right, float):
+        both = isinstance(left, float) and isinstance(right, float)
+        return both and (left == right or (left != left and right != right))  # noqa: PLR0124 - the NaN test
+    if isinstance(left, Fraction) and isinstance(right, Fraction):
+        return left == right
+    if isinstance(left, Fraction):
+        return contains(cast("Interval", right), left)
+    if isinstance(right, Fraction):
+        return contains(left, right)
+    return overlaps(left, right)
+
+
+def _holds(cells: Cells, k: int, wanted: Any) -> bool:  # noqa: ANN401 - a Fraction or a float
+    value = cells.values[k]
+    if isinstance(wanted, (float, np.floating)) and not math.isfinite(wanted):
+        return isinstance(value, float) and (value == wanted or (value != value and wanted != wanted))  # noqa: PLR0124 - NaN
+    if isinstance(value, float):
+        return False
+    number = wanted if isinstance(wanted, Fraction) else Fraction(wanted)
+    return value == number if isinstance(value, Fraction) else contains(value, number)
+
+
+__all__ = ["Enclosure", "UndecidedRounding", "compare_rational", "numpy_dtype"]

@@ -1,0 +1,251 @@
+"""The softmax functions of arrays: special values by definition, all others as enclosures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from functools import partial
+from types import ModuleType
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import arb_oracle, mp_oracle
+from .cells import Cell, Cells
+from .enclosure import Enclosure
+from .errors import DomainError
+from .exactness import (
+    Logits,
+    clip_log_softmax,
+    clip_logsumexp,
+    clip_softmax,
+    group,
+    softmax_if_rational,
+)
+from .formats import FloatFormat, dyadic
+from .interval import ZERO, Interval
+from .operands import Floats, as_floats, rows_along
+from .rounding import start_precision
+
+#: The oracles by method name; "auto" is Arb, the faster one.
+METHODS: dict[str, ModuleType] = {"auto": arb_oracle, "mpmath": mp_oracle, "arb": arb_oracle}
+
+#: Least precision of a first evaluation: 106 bits for the error arithmetic, and some to spare.
+_LEAST_PRECISION = 128
+
+RowOf = Callable[[Cells, list[float]], "list[int]"]
+
+
+def oracle(method: str) -> ModuleType:
+    """Return the oracle of a method.
+
+    Raises
+    ------
+    DomainError : no such method.
+    """
+    found = METHODS.get(method) if isinstance(method, str) else None
+    if found is None:
+        raise ValueError(f"method={method!r} is not one of {', '.join(METHODS)}")
+    return found
+
+
+def exact_factor(beta: float | Fraction) -> Fraction:
+    """Return the exact real of an inverse temperature.
+
+    Raises
+    ------
+    DomainError : not a finite number.
+    """
+    if isinstance(beta, (int, float, np.integer, np.floating)) and not isinstance(beta, bool):
+        if not math.isfinite(beta):
+            raise DomainError(f"beta={beta!r} is not finite")
+        return Fraction(int(beta)) if isinstance(beta, np.integer) else Fraction(*beta.as_integer_ratio())
+    if isinstance(beta, Fraction):
+        return beta
+    raise DomainError(f"beta={beta!r} is not a real number")
+
+
+def first_precision(fmt: FloatFormat) -> int:
+    """Precision at which rows that came in `fmt` are first evaluated."""
+    return max(start_precision(fmt.precision), _LEAST_PRECISION)
+
+
+def softmax(x: ArrayLike, axis: int = -1, beta: float | Fraction = 1.0, method: str = "auto") -> Enclosure:
+    """exp(beta x_i) / sum_j exp(beta x_j) of the numbers given, as exact reals.
+
+    Parameters
+    ----------
+    x : (..., n) along `axis`, n >= 1, any supported dtype.
+    beta : inverse temperature, the exact real of the number given; the base is e**beta.
+    method : "auto" (Arb), "arb" or "mpmath".
+
+    Returns
+    -------
+    Enclosure of x's shape. A NaN, or an infinity that beta makes +inf, or a row whose every
+    product is -inf, gives NaN throughout; a product -inf among finite ones gives exactly 0;
+    0 times an infinity is NaN.
+
+    Raises
+    ------
+    DomainError : x is no array of supported floats, has no such axis, or is empty along it.
+    ValueError : no such method.
+    """
+    factor, source = exact_factor(beta), oracle(method)
+    values, fmt = as_floats(x)
+    rows, shape = rows_along(values, axis)
+    _refuse_empty(shape, "softmax", axis)
+    row_of = partial(_softmax_row, beta=factor, source=source, prec=first_precision(fmt))
+    return _rowwise(rows, shape, axis, row_of)
+
+
+def log_softmax(x: ArrayLike, axis: int = -1, method: str = "auto") -> Enclosure:
+    """x_i - log sum_j exp(x_j).
+
+    Returns
+    -------
+    Enclosure of x's shape. A NaN or +inf logit, or none finite, gives NaN throughout; -inf among
+    finite ones gives -inf; a single finite logit gives exactly 0.
+
+    Raises
+    ------
+    DomainError, ValueError : as `softmax`.
+    """
+    source = oracle(method)
+    values, fmt = as_floats(x)
+    rows, shape = rows_along(values, axis)
+    _refuse_empty(shape, "log_softmax", axis)
+    return _rowwise(rows, shape, axis, partial(_log_softmax_row, source=source, prec=first_precision(fmt)))
+
+
+def logsumexp(x: ArrayLike, axis: int = -1, method: str = "auto") -> Enclosure:
+    """log sum_j exp(x_j), which drops `axis`.
+
+    Returns
+    -------
+    Enclosure of x's shape without `axis`. NaN where a logit is NaN, else +inf where one is +inf,
+    else -inf where none is finite, the empty row included; the logit itself where it is the only
+    finite one.
+
+    Raises
+    ------
+    DomainError, ValueError : as `softmax`, but an empty axis is allowed.
+    """
+    source = oracle(method)
+    values, fmt = as_floats(x)
+    rows, shape = rows_along(values, axis)
+    cells, prec = Cells(), first_precision(fmt)
+    index = [_logsumexp_cell(cells, row, source, prec) for row in rows.tolist()]
+    return Enclosure(cells, np.array(index, dtype=np.int64).reshape(shape[:-1]))
+
+
+def _refuse_empty(shape: tuple[int, ...], op: str, axis: int) -> None:
+    if shape[-1] == 0:
+        raise DomainError(f"{op} needs at least one element along axis {axis}, and x has none")
+
+
+def _rowwise(rows: Floats, shape: tuple[int, ...], axis: int, row_of: RowOf) -> Enclosure:
+    """Enclosure of an op that gives as many values as the row has, `axis` put back in its place."""
+    cells = Cells()
+    index = np.empty(rows.shape, dtype=np.int64)
+    for i, row in enumerate(rows.tolist()):
+        index[i] = row_of(cells, row)
+    return Enclosure(cells, np.moveaxis(index.reshape(shape), -1, axis))
+
+
+def scaled_special(value: float, beta: Fraction) -> float:
+    """beta * value in the extended reals for an infinite or NaN value."""
+    if value != value or beta == 0:  # noqa: PLR0124 - the NaN test
+        return math.nan
+    return value if beta > 0 else -value
+
+
+def specials(row: Sequence[float], beta: Fraction = Fraction(1)) -> tuple[float | None, list[int]]:
+    """Which special value governs a row, and where its finite logits are.
+
+    Returns
+    -------
+    NaN where a product is NaN, else +inf where one is, else -inf where none is finite, else None;
+    and the places of the finite logits.
+    """
+    finite = [i for i, v in enumerate(row) if math.isfinite(v)]
+    if len(finite) == len(row) and finite:
+        return None, finite
+    products = [scaled_special(v, beta) for v in row if not math.isfinite(v)]
+    if any(map(math.isnan, products)):
+        return math.nan, finite
+    if math.inf in products:
+        return math.inf, finite
+    return (None if finite else -math.inf), finite
+
+
+def _spread_over(
+    cells: Cells, row: Sequence[float], finite: list[int], placed: list[int], rest: Cell
+) -> list[int]:
+    """Return the index of a row from that of its finite logits; `rest` is what the others are."""
+    if len(finite) == len(row):
+        return placed
+    index = [cells.add_exact(rest)] * len(row)
+    for i, k in zip(finite, placed, strict=True):
+        index[i] = k
+    return index
+
+
+def _softmax_row(
+    cells: Cells, row: list[float], *, beta: Fraction, source: ModuleType, prec: int
+) -> list[int]:
+    special, finite = specials(row, beta)
+    if special is not None:
+        return [cells.add_exact(math.nan)] * len(row)
+    logits, member = group([row[i] for i in finite] if len(finite) < len(row) else row, beta)
+    rational = softmax_if_rational(logits)
+    if rational is not None:
+        placed = [cells.add_exact(rational)] * len(finite)
+    else:
+        start = cells.add_block(partial(_softmax_entries, source, logits), prec)
+        placed = [start + k for k in member]
+    return _spread_over(cells, row, finite, placed, ZERO)
+
+
+def _softmax_entries(source: ModuleType, logits: Logits, prec: int) -> list[Interval]:
+    return clip_softmax(logits, source.softmax_row(logits, prec))
+
+
+def _log_softmax_row(cells: Cells, row: list[float], *, source: ModuleType, prec: int) -> list[int]:
+    special, finite = specials(row)
+    if special is not None:
+        return [cells.add_exact(math.nan)] * len(row)
+    logits, member = group([row[i] for i in finite], Fraction(1))
+    if logits.total == 1:
+        placed = [cells.add_exact(ZERO)]
+    else:
+        start = cells.add_block(partial(_log_softmax_entries, source, logits), prec)
+        placed = [start + k for k in member]
+    return _spread_over(cells, row, finite, placed, -math.inf)
+
+
+def _log_softmax_entries(source: ModuleType, logits: Logits, prec: int) -> list[Interval]:
+    return clip_log_softmax(logits, source.log_softmax_row(logits, prec))
+
+
+def _logsumexp_cell(cells: Cells, row: list[float], source: ModuleType, prec: int) -> int:
+    special, finite = specials(row)
+    if special is not None:
+        return cells.add_exact(special)
+    logits, _ = group([row[i] for i in finite], Fraction(1))
+    if logits.total == 1:
+        m, e = dyadic(logits.values[0])
+        return cells.add_exact(Interval(m, m, e))
+    return cells.add_block(partial(_logsumexp_entry, source, logits), prec)
+
+
+def _logsumexp_entry(source: ModuleType, logits: Logits, prec: int) -> list[Interval]:
+    return [clip_logsumexp(logits, source.logsumexp_row(logits, prec))]
+
+
+def zero_size(shape: tuple[int, ...]) -> Enclosure:
+    """Return an enclosure without elements."""
+    return Enclosure(Cells(), np.empty(shape, dtype=np.int64))
+
+
+Index = NDArray[np.int64]

@@ -1,0 +1,110 @@
+"""Cells as arrays: each enclosure in 53 + 53 bits and a width, for certified vector arithmetic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .cells import Cells
+from .errors import UndecidedRounding
+from .interval import Interval
+
+#: What a cell is: a nonzero number, exactly zero, NaN, +inf, -inf, or a number for the exact path.
+NUMBER, EXACT_ZERO, IS_NAN, PLUS_INF, MINUS_INF, SLOW = range(6)
+
+_BITS = 106
+_MASK = (1 << 53) - 1
+#: Exponents are cut off here, far outside every format: only "negligible" or "beyond" is left to say.
+_FAR = 1 << 40
+#: An interval wider than 2**-66 of its value is refined first.
+_WIDTH_BITS = 40
+_RATIONAL_PRECISION = 192
+_STRADDLE_PRECISION = 4096
+
+_Entry = tuple[int, int, int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Split:
+    """\\|t\\| lies in (high + low * 2**-53 + [0, width * 2**-53]) * 2**(binade - 52), for kind NUMBER.
+
+    Attributes (arrays of one length)
+    ----------
+    kind : what the cell is. sign : 1 or -1. binade : floor(log2 \\|t\\|), proven.
+    high : integers of [2**52, 2**53). low : integers below 2**53. width : rounded up.
+    """
+
+    kind: NDArray[np.int8]
+    sign: NDArray[np.float64]
+    binade: NDArray[np.int64]
+    high: NDArray[np.float64]
+    low: NDArray[np.float64]
+    width: NDArray[np.float64]
+
+    def take(self, index: NDArray[np.int64]) -> Split:
+        """Return the cells at `index`."""
+        return Split(*(getattr(self, name)[index] for name in Split.__dataclass_fields__))
+
+
+def split_cells(cells: Cells) -> Split:
+    """Split every cell, refining those that straddle a power of two."""
+    entries = [_split_cell(cells, k) for k in range(len(cells.values))]
+    table: NDArray[Any] = np.array(entries, dtype=np.float64).reshape(len(entries), 6).T
+    return Split(
+        kind=table[0].astype(np.int8),
+        sign=table[1],
+        binade=table[2].astype(np.int64),
+        high=table[3],
+        low=table[4],
+        width=table[5] * (1 + 2.0**-50),
+    )
+
+
+def _split_cell(cells: Cells, k: int) -> _Entry:
+    value = cells.rational(k, _RATIONAL_PRECISION)
+    if isinstance(value, float):
+        kind = IS_NAN if value != value else PLUS_INF if value > 0 else MINUS_INF  # noqa: PLR0124 - the NaN test
+        return (kind, 1, 0, 0, 0, 0)
+    if value.lo == value.hi == 0:
+        return (EXACT_ZERO, 1, 0, 0, 0, 0)
+    while (entry := split_interval(value)) is None:
+        precision = cells.precision(k)
+        if precision is None or precision >= _STRADDLE_PRECISION:
+            return (SLOW, 1, 0, 0, 0, 0)
+        try:
+            cells.refine(k)
+        except UndecidedRounding:
+            return (SLOW, 1, 0, 0, 0, 0)
+        refined = cells.rational(k, _RATIONAL_PRECISION)
+        assert isinstance(refined, Interval)  # noqa: S101 - a block's cells stay intervals
+        value = refined
+    return entry
+
+
+def split_interval(t: Interval) -> _Entry | None:
+    """One entry, or None where the binade or the sign is not known, or the interval is too wide."""
+    lo, hi, exp, _, open_hi = t
+    sign = 1
+    if lo <= 0:
+        lo, hi, open_hi, sign = -hi, -lo, t.open_lo, -1
+        if lo <= 0:
+            return None
+    bits = lo.bit_length()
+    if (hi - 1 if open_hi else hi).bit_length() != bits:
+        return None
+    shift = bits - _BITS
+    if shift > 0:
+        base = lo >> shift
+        width = -(-hi >> shift) - base
+    else:
+        base = lo << -shift
+        width = (hi - lo) << -shift
+    if width >> _WIDTH_BITS:
+        return None
+    binade = bits - 1 + exp
+    if not -_FAR < binade < _FAR:
+        binade = _FAR if binade > 0 else -_FAR
+    return (NUMBER, sign, binade, base >> 53, base & _MASK, width)
