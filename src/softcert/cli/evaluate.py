@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 from fractions import Fraction
+from math import gcd, isfinite, lcm
 
 import click
 
@@ -17,6 +19,12 @@ Examples:
   softcert eval softmax 0.1 0.2 --exact
   softcert eval softmax_vjp 0.25 0.75 / 1 0
 """
+
+
+#: Options that take a word starting with two dashes; anything else of that shape is a slip.
+_OPTIONS = ("--digits", "--beta", "--temperature", "--exact", "--help")
+#: Exponents of exact decimals beyond it would only fill the memory.
+_LARGEST_EXPONENT = 5000
 
 
 # Unknown options are left to the arguments, so that -1 and -inf are numbers.
@@ -43,75 +51,118 @@ def evaluate(
     from softcert.backends.types import OPERANDS
 
     require_known("op", [op], OPERANDS)
-    operands = _operands(op, numbers, exact)
-    keywords = _keywords(op, beta, temperature, exact)
-    enclosure = getattr(reference, op)(*operands, **keywords)
-    for line in _flat(enclosure.digits(digits)):
-        click.echo(line)
+    operands = _operands(op, numbers)
+    factor = _inverse_temperature(op, beta, temperature, exact)
+    try:
+        if exact:
+            floats, scale = _over_common_denominator(op, operands)
+            value = reference.softmax(floats, beta=factor * scale)
+        elif op == "softmax":
+            value = reference.softmax([read_float(word) for word in operands[0]], beta=factor)
+        else:
+            value = getattr(reference, op)(*([read_float(word) for word in words] for words in operands))
+        for line in value.digits(digits).ravel():
+            click.echo(line)
+    except reference.DomainError as error:
+        raise click.UsageError(str(error)) from error
 
 
-def _operands(op: str, numbers: tuple[str, ...], exact: bool) -> list[list[float | Fraction]]:
-    """Return the operands of `op` that the words on the command line denote."""
+def _operands(op: str, words: tuple[str, ...]) -> list[list[str]]:
+    """Return the words of each operand of `op`."""
     from softcert.backends.types import OPERANDS
 
-    for word in numbers:
+    operands: list[list[str]] = [[]]
+    for word in words:
         if word.startswith("--"):
-            raise click.NoSuchOption(word)
-    groups: list[list[float | Fraction]] = [[]]
-    for word in numbers:
+            raise click.NoSuchOption(word, possibilities=difflib.get_close_matches(word, _OPTIONS))
         if word == "/":
-            groups.append([])
+            operands.append([])
         else:
-            groups[-1].append(read_number(word, exact))
-    wanted = OPERANDS[op]
-    if len(groups) != len(wanted):
-        raise click.UsageError(
-            f"{op} takes {len(wanted)} operand{'s'[: len(wanted) > 1]} ({', '.join(wanted)}), "
-            f"with a / between them, not {len(groups)}"
+            operands[-1].append(word)
+    names = OPERANDS[op]
+    if len(operands) != len(names):
+        how = (
+            "takes one operand" if len(names) == 1 else f"takes {' / '.join(names)}, with the / between them"
         )
-    sizes = {len(group) for group in groups}
-    if sizes == {0} or 0 in sizes:
+        raise click.UsageError(f"{op} {how}, and {len(operands)} were given")
+    if not all(operands):
         raise click.UsageError(f"{op} needs at least one number")
-    if len(sizes) > 1:
-        raise click.UsageError(
-            f"the operands of {op} have to be equally long, not {[len(g) for g in groups]}"
-        )
-    return groups
+    if len({len(operand) for operand in operands}) > 1:
+        raise click.UsageError(f"the operands of {op} have to be equally long")
+    return operands
 
 
-def read_number(word: str, exact: bool) -> float | Fraction:
-    """Return the number that `word` denotes: a decimal or hexadecimal float, or, if `exact`, a fraction.
+def read_float(word: str) -> float:
+    """Return the binary64 float that a decimal or hexadecimal word denotes.
 
     Raises
     ------
     click.UsageError : it denotes none.
     """
     try:
-        if exact:
-            return Fraction(word)
         return float.fromhex(word) if "0x" in word.lower() else float(word)
-    except (ValueError, OverflowError, ZeroDivisionError):
-        kind = "a decimal number or fraction" if exact else "a number"
-        raise click.UsageError(f"{word!r} is not {kind}") from None
+    except (ValueError, OverflowError):
+        raise click.UsageError(f"{word!r} is not a number") from None
 
 
-def _keywords(op: str, beta: str | None, temperature: str | None, exact: bool) -> dict[str, float | Fraction]:
-    if (beta or temperature) and op != "softmax":
+def read_fraction(word: str) -> Fraction:
+    """Return the exact number that a decimal or fraction denotes.
+
+    Raises
+    ------
+    click.UsageError : it denotes none, or more digits than are needed for anything.
+    """
+    try:
+        exponent = word.lower().rpartition("e")[2] if "e" in word.lower() else "0"
+        if abs(int(exponent)) <= _LARGEST_EXPONENT:
+            return Fraction(word)
+    except (ValueError, ZeroDivisionError):
+        pass
+    raise click.UsageError(f"{word!r} is not a decimal number or fraction")
+
+
+def _over_common_denominator(op: str, operands: list[list[str]]) -> tuple[list[float], Fraction]:
+    """Return floats and a factor whose products are the exact numbers.
+
+    Raises
+    ------
+    click.UsageError : the op has no factor, or the numbers span more than binary64 holds.
+    """
+    if op != "softmax":
+        raise click.UsageError(f"--exact is for softmax, not {op}")
+    fractions = [read_fraction(word) for word in operands[0]]
+    denominator = lcm(*(f.denominator for f in fractions))
+    integers = [f.numerator * (denominator // f.denominator) for f in fractions]
+    divisor = gcd(*integers) or 1
+    integers = [n // divisor for n in integers]
+    try:
+        floats = [float(n) for n in integers]
+    except OverflowError:
+        floats = []
+    if [int(f) for f in floats] != integers:
+        raise click.UsageError("these numbers span too many digits to be taken exactly")
+    return floats, Fraction(divisor, denominator)
+
+
+def _inverse_temperature(op: str, beta: str | None, temperature: str | None, exact: bool) -> Fraction:
+    """Return the exact inverse temperature that the options ask for.
+
+    Raises
+    ------
+    click.UsageError : both are given, one is no finite number, or the op takes none.
+    """
+    if beta is None and temperature is None:
+        return Fraction(1)
+    if op != "softmax":
         raise click.UsageError(f"--beta and --temperature are for softmax, not {op}")
     if beta is not None and temperature is not None:
         raise click.UsageError("--beta and --temperature exclude each other")
-    if beta is not None:
-        return {"beta": read_number(beta, exact)}
-    if temperature is None:
-        return {}
-    value = read_number(temperature, exact)
-    if not 0 < value < float("inf"):
-        raise click.UsageError(f"the temperature has to be positive and finite, not {temperature}")
-    return {"beta": 1 / Fraction(value)}
-
-
-def _flat(digits: object) -> list[str]:
-    """Return the decimal strings of a possibly nested list, in order."""
-    if isinstance(digits, str):
-        return [digits]
-    return [line for part in list(digits) for line in _flat(part)]  # type: ignore[call-overload]  # nested lists
+    name, word = ("beta", beta) if beta is not None else ("temperature", temperature or "")
+    value: Fraction | float = read_fraction(word) if exact else read_float(word)
+    if not isfinite(value):
+        raise click.UsageError(f"the {name} has to be finite, not {word}")
+    if name == "beta":
+        return Fraction(value)
+    if value <= 0:
+        raise click.UsageError(f"the temperature has to be positive, not {word}")
+    return 1 / Fraction(value)
