@@ -1,12 +1,18 @@
 """Ground truth: every op as certified enclosures of the exact mathematical value."""
 
-from .cross_check import OPS, cross_check
-from .enclosure import Enclosure
-from .errors import DomainError, OracleDisagreement, UndecidedRounding
-from .formats import FORMATS, FloatFormat, format_of
-from .gradients import exact_sum, logsumexp_hessian, softmax_jacobian, softmax_jvp, softmax_vjp
-from .interval import Interval
-from .softmax import log_softmax, logsumexp, softmax
+from softcert.reference.cross_check import OPS, cross_check
+from softcert.reference.enclosure import Enclosure
+from softcert.reference.errors import DomainError, OracleDisagreement, UndecidedRounding
+from softcert.reference.formats import FORMATS, FloatFormat, format_of
+from softcert.reference.gradients import (
+    exact_sum,
+    logsumexp_hessian,
+    softmax_jacobian,
+    softmax_jvp,
+    softmax_vjp,
+)
+from softcert.reference.interval import Interval
+from softcert.reference.softmax import log_softmax, logsumexp, softmax
 
 __all__ = [
     "FORMATS",

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 
 from flint import arb, ctx, fmpq
 
-from .exactness import Logits
-from .interval import Interval
+from softcert.reference.exactness import Logits
+from softcert.reference.interval import Interval
 
 #: Gaps of this many bits before the point are recomputed with as many bits more.
 _NEAR = 16
@@ -34,7 +34,7 @@ def _precision(bits: int) -> Iterator[None]:
 def _interval(ball: arb, wp: int) -> Interval:
     """Interval of a ball.
 
-    rel_accuracy_bits a certifies rad <= \\|mid\\| 2**-a (it compares the exponents of the two), so one
+    rel_accuracy_bits a certifies rad <= |mid| 2**-a (it compares the exponents of the two), so one
     extraction, of the midpoint, is enough.
     """
     accuracy = min(int(ball.rel_accuracy_bits()), wp)

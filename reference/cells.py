@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from .errors import UndecidedRounding
-from .formats import FloatFormat
-from .interval import Interval, from_fraction
-from .rounding import PRECISION_CAP, round_fraction, round_interval, start_precision
+from softcert.reference.errors import UndecidedRounding
+from softcert.reference.formats import FloatFormat
+from softcert.reference.interval import Interval, from_fraction
+from softcert.reference.rounding import PRECISION_CAP, round_fraction, round_interval, start_precision
 
 Cell = Interval | Fraction | float
 Evaluate = Callable[[int], list[Interval]]

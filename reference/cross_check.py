@@ -8,10 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from .enclosure import Enclosure
-from .errors import DomainError, OracleDisagreement
-from .gradients import exact_sum, logsumexp_hessian, softmax_jacobian, softmax_jvp, softmax_vjp
-from .softmax import log_softmax, logsumexp, softmax
+from softcert.reference.enclosure import Enclosure
+from softcert.reference.errors import DomainError, OracleDisagreement
+from softcert.reference.gradients import (
+    exact_sum,
+    logsumexp_hessian,
+    softmax_jacobian,
+    softmax_jvp,
+    softmax_vjp,
+)
+from softcert.reference.softmax import log_softmax, logsumexp, softmax
 
 #: Every op of the reference by name.
 OPS: Mapping[str, Callable[..., Enclosure]] = MappingProxyType(

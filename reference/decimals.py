@@ -10,7 +10,7 @@ from decimal import Decimal, localcontext
 from fractions import Fraction
 from typing import NamedTuple
 
-from .interval import MODEST_EXPONENT, Interval, divide, multiply, power
+from softcert.reference.interval import MODEST_EXPONENT, Interval, divide, multiply, power
 
 #: Powers of ten up to this one are exact.
 _EXACT_POWER = 5000
@@ -102,7 +102,9 @@ def fraction_bounds(value: Fraction, digits: int) -> tuple[str, str]:
     if value < 0:
         low, high = fraction_bounds(-value, digits)
         return "-" + high, "-" + low
-    exponent = _exponent_guess(Interval(value.numerator, value.numerator, 0)) - len(str(value.denominator)) + 1
+    exponent = (
+        _exponent_guess(Interval(value.numerator, value.numerator, 0)) - len(str(value.denominator)) + 1
+    )
     scaled = value * Fraction(10) ** (digits - 1 - exponent)
     low_int, high_int = scaled.numerator // scaled.denominator, -(-scaled.numerator // scaled.denominator)
     return _placed(low_int, exponent - digits + 1, digits), _placed(high_int, exponent - digits + 1, digits)
@@ -112,7 +114,9 @@ def fraction_digits(value: Fraction, digits: int) -> str:
     """`digits` significant digits of a rational, rounded to nearest, exact ties to even."""
     if value < 0:
         return "-" + fraction_digits(-value, digits)
-    exponent = _exponent_guess(Interval(value.numerator, value.numerator, 0)) - len(str(value.denominator)) + 1
+    exponent = (
+        _exponent_guess(Interval(value.numerator, value.numerator, 0)) - len(str(value.denominator)) + 1
+    )
     while value >= Fraction(10) ** (exponent + 1):
         exponent += 1
     while value < Fraction(10) ** exponent:

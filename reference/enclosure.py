@@ -5,19 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from fractions import Fraction
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
-from . import decimals, ulps
-from .cells import Cells, round_cell
-from .errors import DomainError, UndecidedRounding
-from .formats import FloatFormat, format_of
-from .interval import Interval, compare_rational, contains, overlaps
-from .operands import Floats, as_floats
-from .split import IS_NAN, MINUS_INF, NUMBER, PLUS_INF, SLOW, Split, split_cells
-from .ulps import Bounds
+from softcert.reference import decimals, ulps
+from softcert.reference.cells import Cells, round_cell
+from softcert.reference.errors import DomainError
+from softcert.reference.formats import FloatFormat, format_of
+from softcert.reference.interval import Interval, contains, overlaps
+from softcert.reference.operands import Floats, as_floats
+from softcert.reference.split import IS_NAN, MINUS_INF, PLUS_INF, SLOW, Split, split_cells
+from softcert.reference.ulps import Bounds
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
 
 
 class Enclosure:
@@ -32,7 +34,7 @@ class Enclosure:
     -----
     Methods that need more precision than there is refine the cells in place, which never changes
     what an enclosure is about. ulp(t) is taken at the exact value t in the format of what is judged:
-    2**(max(floor(log2 \\|t\\|), emin) - (p - 1)), so a power of two belongs to the binade above it,
+    2**(max(floor(log2 |t|), emin) - (p - 1)), so a power of two belongs to the binade above it,
     subnormal values use the smallest subnormal, and values beyond the largest finite number the
     spacing of the top binade.
     """
@@ -40,7 +42,12 @@ class Enclosure:
     def __init__(self, cells: Cells, index: NDArray[np.int64]) -> None:
         self._cells = cells
         self._index = index
-        self._split: Split | None = None
+        self._split: list[Split] = []  # made once, where it is first needed, for all parts
+
+    def _part(self, index: NDArray[np.int64]) -> Enclosure:
+        part = Enclosure(self._cells, index)
+        part._split = self._split
+        return part
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -53,7 +60,9 @@ class Enclosure:
         return self._index.size
 
     def __repr__(self) -> str:
-        return f"Enclosure(shape={self.shape}, digits(6)={self.digits(6).tolist() if self.size <= 8 else '...'})"
+        return (
+            f"Enclosure(shape={self.shape}, digits(6)={self.digits(6).tolist() if self.size <= 8 else '...'})"
+        )
 
     def __len__(self) -> int:
         if not self.shape:
@@ -61,20 +70,16 @@ class Enclosure:
         return self.shape[0]
 
     def __getitem__(self, key: Any) -> Enclosure:  # noqa: ANN401 - whatever NumPy indexes with
-        part = Enclosure(self._cells, np.asarray(self._index[key]))
-        part._split = self._split
-        return part
+        return self._part(np.asarray(self._index[key]))
 
     def reshape(self, *shape: int) -> Enclosure:
         """Return the same elements in another shape."""
-        part = Enclosure(self._cells, self._index.reshape(*shape))
-        part._split = self._split
-        return part
+        return self._part(self._index.reshape(*shape))
 
     def _splits(self) -> Split:
-        if self._split is None:
-            self._split = split_cells(self._cells)
-        return self._split
+        if not self._split:
+            self._split.append(split_cells(self._cells))
+        return self._split[0]
 
     def _used(self) -> list[int]:
         """Return the cells that the elements refer to."""
@@ -117,22 +122,20 @@ class Enclosure:
         ------
         DomainError : n < 1. UndecidedRounding : the precision cap was reached.
         """
-        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-            raise DomainError(f"digits={n!r} is not a positive integer")
-        return self._map(lambda k: _digits(self._cells, k, n), object)
+        count = _positive(n)
+        return self._map(lambda k: _digits(self._cells, k, count), object)
 
     def bounds_decimal(self, digits: int = 30) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
         """Decimal strings (lower, upper) of an enclosure of each element, rounded outward.
 
         Both ends are exact decimal numbers; the interval between them contains the value.
         """
-        if isinstance(digits, bool) or not isinstance(digits, int) or digits < 1:
-            raise DomainError(f"digits={digits!r} is not a positive integer")
-        known = {k: _bounds(self._cells, k, digits) for k in self._used()}
+        count = _positive(digits)
+        known = {k: _bounds(self._cells, k, count) for k in self._used()}
         return self._map(lambda k: known[k][0], object), self._map(lambda k: known[k][1], object)
 
     def error_ulp(self, y: ArrayLike) -> Bounds:
-        """Certified error \\|y - t\\| / ulp(t) of the output y, in ulps of y's own format.
+        """Certified error |y - t| / ulp(t) of the output y, in ulps of y's own format.
 
         Parameters
         ----------
@@ -155,16 +158,20 @@ class Enclosure:
         values, fmt = as_floats(y, "y")
         if values.shape != self.shape:
             raise DomainError(f"y has shape {values.shape}, the enclosure {self.shape}")
-        lower, upper = ulps.signed_errors(self._cells, self._splits(), self._index.ravel(), values.ravel(), fmt)
+        lower, upper = ulps.signed_errors(
+            self._cells, self._splits(), self._index.ravel(), values.ravel(), fmt
+        )
         return lower.reshape(self.shape), upper.reshape(self.shape)
 
     def in_ulps(self, fmt: object) -> Bounds:
-        """(lower, upper) of \\|t\\| / ulp(t) in ulps of a format: what one relative unit costs."""
-        lower, upper = ulps.magnitude_in_ulps(self._cells, self._splits(), self._index.ravel(), format_of(fmt))
+        """(lower, upper) of |t| / ulp(t) in ulps of a format: what one relative unit costs."""
+        lower, upper = ulps.magnitude_in_ulps(
+            self._cells, self._splits(), self._index.ravel(), format_of(fmt)
+        )
         return lower.reshape(self.shape), upper.reshape(self.shape)
 
     def to_float64(self) -> Floats:
-        """Return float64 numbers close to the elements (not certified: for plots and for bounds' arguments)."""
+        """Return float64 numbers near the elements: not certified, for plots and bounds' arguments."""
         split = self._splits()
         with np.errstate(over="ignore", under="ignore"):
             exponent = np.clip(split.binade - 52, -2000, 2000).astype(np.int32)
@@ -189,9 +196,9 @@ class Enclosure:
             raise DomainError(f"enclosures of shapes {self.shape} and {other.shape} cannot be compared")
         known: dict[tuple[int, int], bool] = {}
         out = []
-        for pair in zip(self._index.ravel().tolist(), other._index.ravel().tolist(), strict=True):  # noqa: SLF001 - same class
+        for pair in zip(self._index.ravel().tolist(), other._index.ravel().tolist(), strict=True):
             if pair not in known:
-                known[pair] = _overlap(self._cells, pair[0], other._cells, pair[1])  # noqa: SLF001 - same class
+                known[pair] = _overlap(self._cells, pair[0], other._cells, pair[1])
             out.append(known[pair])
         return np.array(out, dtype=np.bool_).reshape(self.shape)
 
@@ -203,7 +210,9 @@ class Enclosure:
         values : Fractions or floats, one for all or of the enclosure's shape.
         """
         wanted = np.broadcast_to(np.asarray(values, dtype=object), self.shape)
-        pairs: Iterable[tuple[int, Any]] = zip(self._index.ravel().tolist(), wanted.ravel().tolist(), strict=True)
+        pairs: Iterable[tuple[int, Any]] = zip(
+            self._index.ravel().tolist(), wanted.ravel().tolist(), strict=True
+        )
         return np.array([_holds(self._cells, k, v) for k, v in pairs], dtype=np.bool_).reshape(self.shape)
 
 
@@ -213,7 +222,13 @@ def numpy_dtype(fmt: FloatFormat) -> np.dtype[Any]:
         return np.dtype(fmt.dtype)
     import ml_dtypes
 
-    return np.dtype(getattr(ml_dtypes, fmt.dtype))
+    return cast("np.dtype[Any]", np.dtype(getattr(ml_dtypes, fmt.dtype)))
+
+
+def _positive(count: object) -> int:
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise DomainError(f"digits={count!r} is not a positive integer")
+    return count
 
 
 def _special_text(value: float) -> str:
@@ -285,6 +300,3 @@ def _holds(cells: Cells, k: int, wanted: Any) -> bool:  # noqa: ANN401 - a Fract
         return False
     number = wanted if isinstance(wanted, Fraction) else Fraction(wanted)
     return value == number if isinstance(value, Fraction) else contains(value, number)
-
-
-__all__ = ["Enclosure", "UndecidedRounding", "compare_rational", "numpy_dtype"]

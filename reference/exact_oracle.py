@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .interval import Interval
+from softcert.reference.interval import Interval
 
 
 def _aligned(values: list[float]) -> tuple[list[int], int]:

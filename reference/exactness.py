@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 
-from .interval import Interval, above, below
+from softcert.reference.interval import Interval, above, below
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from .errors import DomainError
+from softcert.reference.errors import DomainError
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class FloatFormat:
         return math.ldexp(self.max_significand, self.emax - self.precision + 1)
 
     def ulp_exponent(self, binade: int) -> int:
-        """Exponent of the spacing that belongs to 2**binade <= \\|t\\| < 2**(binade + 1).
+        """Exponent of the spacing that belongs to 2**binade <= |t| < 2**(binade + 1).
 
         Below emin it is eta's exponent, beyond emax the top binade's: the spacing of numbers that exist.
         """
@@ -181,7 +181,9 @@ def format_of(dtype: object) -> FloatFormat:
         return dtype
     if dtype is float:
         return FORMATS["binary64"]
-    name = dtype if isinstance(dtype, str) else getattr(dtype, "name", None) or getattr(dtype, "__name__", None)
+    name = (
+        dtype if isinstance(dtype, str) else getattr(dtype, "name", None) or getattr(dtype, "__name__", None)
+    )
     found = FORMATS.get(str(name if name is not None else dtype).removeprefix("torch."))
     if found is None:
         known = ", ".join(fmt.dtype for fmt in _ALL)

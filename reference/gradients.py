@@ -6,21 +6,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
-from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
-from . import arb_oracle, exact_oracle
-from .cells import Cells
-from .enclosure import Enclosure
-from .errors import DomainError
-from .exactness import Logits, clip_jacobian, group
-from .interval import ZERO, Interval
-from .operands import Floats, as_floats, rows_along
-from .softmax import exact_factor, first_precision, oracle, specials
+from softcert.reference.cells import Cells
+from softcert.reference.enclosure import Enclosure
+from softcert.reference.errors import DomainError
+from softcert.reference.exactness import Logits, clip_jacobian, group
+from softcert.reference.interval import ZERO, Interval
+from softcert.reference.operands import Floats, as_floats, rows_along
+from softcert.reference.oracles import ExactOracle, Oracle, exact_oracle_of, oracle
+from softcert.reference.softmax import axis_restored, exact_factor, first_precision, specials
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
 
 
 def softmax_vjp(y: ArrayLike, dy: ArrayLike, axis: int = -1, method: str = "auto") -> Enclosure:
@@ -62,7 +65,7 @@ def exact_sum(y: ArrayLike, axis: int = -1, method: str = "auto") -> Enclosure:
     ------
     DomainError : unsupported dtype or no such axis.
     """
-    compute = _exact_source(method).sum_row
+    compute = exact_oracle_of(method).sum_row
     values, _ = as_floats(y, "y")
     rows, shape = rows_along(values, axis, "y")
     cells = Cells()
@@ -70,20 +73,16 @@ def exact_sum(y: ArrayLike, axis: int = -1, method: str = "auto") -> Enclosure:
     return Enclosure(cells, np.array(index, dtype=np.int64).reshape(shape[:-1]))
 
 
-def _sum_of(row: list[float], compute: partial[Interval]) -> Interval | float:
+def _sum_of(row: list[float], compute: Callable[[list[float]], Interval]) -> Interval | float:
     if all(map(math.isfinite, row)):
         return compute(row)
     infinities = {v for v in row if not math.isfinite(v)}
     return infinities.pop() if len(infinities) == 1 else math.nan
 
 
-def _exact_source(method: str) -> ModuleType:
-    return arb_oracle if oracle(method) is arb_oracle and method == "arb" else exact_oracle
-
-
 def _product(y: ArrayLike, direction: ArrayLike, axis: int, method: str, name: str) -> Enclosure:
     """y_i (d_i - sum_k y_k d_k) along `axis`."""
-    source = _exact_source(method)
+    source = exact_oracle_of(method)
     outputs, _ = as_floats(y, "y")
     tangents, _ = as_floats(direction, name)
     if outputs.shape != tangents.shape:
@@ -95,10 +94,10 @@ def _product(y: ArrayLike, direction: ArrayLike, axis: int, method: str, name: s
     cells, index = Cells(), np.empty(rows.shape, dtype=np.int64)
     for i, (weights, row) in enumerate(zip(rows, directions, strict=True)):
         index[i] = _product_row(cells, weights, row, source)
-    return Enclosure(cells, np.moveaxis(index.reshape(shape), -1, axis))
+    return Enclosure(cells, axis_restored(index, shape, axis))
 
 
-def _product_row(cells: Cells, weights: Floats, row: Floats, source: ModuleType) -> list[int]:
+def _product_row(cells: Cells, weights: Floats, row: Floats, source: ExactOracle) -> list[int]:
     if not (np.isfinite(weights).all() and np.isfinite(row).all()):
         return [cells.add_exact(math.nan)] * len(row)
     start = len(cells.values)
@@ -142,7 +141,7 @@ def logsumexp_hessian(x: ArrayLike, method: str = "auto") -> Enclosure:
 
 
 def _jacobian_row(
-    cells: Cells, row: list[float], beta: Fraction, source: ModuleType, prec: int
+    cells: Cells, row: list[float], beta: Fraction, source: Oracle, prec: int
 ) -> NDArray[np.int64]:
     n = len(row)
     special, finite = specials(row, beta)
@@ -169,15 +168,15 @@ def _rational_jacobian(cells: Cells, total: int, beta: Fraction) -> NDArray[np.i
 
 
 def _jacobian_block(
-    cells: Cells, logits: Logits, member: NDArray[np.int64], source: ModuleType, prec: int
+    cells: Cells, logits: Logits, member: NDArray[np.int64], source: Oracle, prec: int
 ) -> NDArray[np.int64]:
     """Cells of the m diagonal values and of the pairs a <= b of distinct logits, indexed by element."""
     start, m = cells.add_block(partial(_jacobian_entries, source, logits), prec), len(logits.values)
     low, high = np.minimum.outer(member, member), np.maximum.outer(member, member)
     index = start + m + low * m - low * (low - 1) // 2 + (high - low)
     np.fill_diagonal(index, start + member)
-    return index
+    return np.asarray(index, dtype=np.int64)
 
 
-def _jacobian_entries(source: ModuleType, logits: Logits, prec: int) -> list[Interval]:
+def _jacobian_entries(source: Oracle, logits: Logits, prec: int) -> list[Interval]:
     return clip_jacobian(logits, source.jacobian_row(logits, prec))

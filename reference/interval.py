@@ -80,13 +80,13 @@ def trim(a: Interval, prec: int) -> Interval:
 
 
 def magnitude(a: Interval) -> int:
-    """k with \\|t\\| <= 2**k for every t of the interval (not both ends zero)."""
+    """k with |t| <= 2**k for every t of the interval (not both ends zero)."""
     return max(a.lo.bit_length(), a.hi.bit_length()) + a.exp
 
 
 def add(a: Interval, b: Interval, prec: int) -> Interval:
     """a + b, rounded outward to about `prec` bits of the larger operand."""
-    if a == ZERO or b == ZERO:
+    if ZERO in (a, b):
         return trim(b if a == ZERO else a, prec)
     floor_exp = max(magnitude(a), magnitude(b)) - prec - 2
     exp = max(min(a.exp, b.exp), floor_exp)

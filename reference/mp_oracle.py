@@ -18,8 +18,8 @@ from __future__ import annotations
 
 from mpmath.libmp import from_man_exp, ln2_fixed, mpf_exp, mpf_log
 
-from .exactness import Logits
-from .interval import (
+from softcert.reference.exactness import Logits
+from softcert.reference.interval import (
     ZERO,
     Interval,
     add,
@@ -80,9 +80,7 @@ def log1p(t: Interval, prec: int) -> Interval:
     t = trim(t, prec + GUARD)
     one, exp = (1 << -t.exp, t.exp) if t.exp < 0 else (1, 0)
     scale = t.exp - exp
-    return _hull(
-        _log_point(one + (t.lo << scale), exp, prec), _log_point(one + (t.hi << scale), exp, prec)
-    )
+    return _hull(_log_point(one + (t.lo << scale), exp, prec), _log_point(one + (t.hi << scale), exp, prec))
 
 
 def weights(row: Logits, prec: int) -> list[Interval]:
@@ -124,7 +122,7 @@ def _log_total(row: Logits, wp: int) -> Interval:
 
 
 def logsumexp_row(row: Logits, prec: int) -> Interval:
-    """Logsumexp of the row (beta = 1); absolute width about 2**-prec max(\\|x_top\\|, lse - x_top)."""
+    """Logsumexp of the row (beta = 1); absolute width about 2**-prec max(|x_top|, lse - x_top)."""
     wp = _working(row, prec)
     m, e = row.top_dyadic
     return add(Interval(m, m, e), _log_total(row, wp), wp)

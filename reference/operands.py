@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .errors import DomainError
-from .formats import FORMATS, FloatFormat, format_of
+from softcert.reference.errors import DomainError
+from softcert.reference.formats import FORMATS, FloatFormat, format_of
 
 Floats = NDArray[np.float64]
 
@@ -29,10 +30,14 @@ def as_floats(x: ArrayLike, name: str = "x") -> tuple[Floats, FloatFormat]:
     if array.dtype.kind in "iu":
         return _exact_integers(array, name), FORMATS["binary64"]
     try:
-        fmt = format_of(array.dtype)
+        fmt = _format_of_dtype(array.dtype)
     except DomainError as error:
         raise DomainError(f"{name} cannot be taken as exact reals: {error}") from None
     return array.astype(np.float64), fmt  # exact: every format is a subset of binary64
+
+
+#: The same as `format_of`, remembered: a dtype's name costs more than a short row's error.
+_format_of_dtype = lru_cache(maxsize=None)(format_of)
 
 
 def _as_array(x: ArrayLike, name: str) -> NDArray[Any]:
@@ -48,7 +53,9 @@ def _as_array(x: ArrayLike, name: str) -> NDArray[Any]:
 def _exact_integers(array: NDArray[Any], name: str) -> Floats:
     with np.errstate(all="ignore"):
         floats = array.astype(np.float64)
-    inexact = [int(n) for n, f in zip(array.ravel().tolist(), floats.ravel().tolist(), strict=True) if n != int(f)]
+    inexact = [
+        int(n) for n, f in zip(array.ravel().tolist(), floats.ravel().tolist(), strict=True) if n != int(f)
+    ]
     if inexact:
         raise DomainError(f"{name} holds the integer {inexact[0]}, which float64 does not hold exactly")
     return floats
@@ -67,6 +74,6 @@ def rows_along(array: Floats, axis: int, name: str = "x") -> tuple[Floats, tuple
         raise DomainError(f"axis={axis!r} is not an integer")
     if not -array.ndim <= axis < array.ndim:
         raise DomainError(f"axis={axis} does not exist in {name} of shape {array.shape}")
-    moved = np.moveaxis(array, int(axis), -1)
+    moved = array if axis in (-1, array.ndim - 1) else np.moveaxis(array, int(axis), -1)
     count = int(np.prod(moved.shape[:-1], dtype=np.int64))
     return moved.reshape(count, moved.shape[-1]), moved.shape

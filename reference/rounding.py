@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from .formats import FloatFormat
-from .interval import Interval
+from softcert.reference.formats import FloatFormat
+from softcert.reference.interval import Interval
 
 #: Working precision, bits, at which a rounding is given up.
 PRECISION_CAP = 1 << 14
@@ -68,7 +68,7 @@ def round_fraction(value: Fraction, fmt: FloatFormat) -> float:
 
 
 def round_interval(t: Interval, fmt: FloatFormat) -> float | None:
-    """Return the one number of `fmt` to which every number of the enclosure rounds; None where there are two."""
+    """Return the number of `fmt` to which all of the enclosure rounds; None where there are two."""
     low = round_dyadic(t.lo, t.exp, fmt, 1 if t.open_lo else 0)
     if t.lo == t.hi:
         return low

@@ -6,16 +6,14 @@ import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import partial
-from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
-from . import arb_oracle, mp_oracle
-from .cells import Cell, Cells
-from .enclosure import Enclosure
-from .errors import DomainError
-from .exactness import (
+from softcert.reference.cells import Cell, Cells
+from softcert.reference.enclosure import Enclosure
+from softcert.reference.errors import DomainError
+from softcert.reference.exactness import (
     Logits,
     clip_log_softmax,
     clip_logsumexp,
@@ -23,31 +21,19 @@ from .exactness import (
     group,
     softmax_if_rational,
 )
-from .formats import FloatFormat, dyadic
-from .interval import ZERO, Interval
-from .operands import Floats, as_floats, rows_along
-from .rounding import start_precision
+from softcert.reference.formats import FloatFormat, dyadic
+from softcert.reference.interval import ZERO, Interval
+from softcert.reference.operands import Floats, as_floats, rows_along
+from softcert.reference.oracles import Oracle, oracle
+from softcert.reference.rounding import start_precision
 
-#: The oracles by method name; "auto" is Arb, the faster one.
-METHODS: dict[str, ModuleType] = {"auto": arb_oracle, "mpmath": mp_oracle, "arb": arb_oracle}
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
 
 #: Least precision of a first evaluation: 106 bits for the error arithmetic, and some to spare.
 _LEAST_PRECISION = 128
 
 RowOf = Callable[[Cells, list[float]], "list[int]"]
-
-
-def oracle(method: str) -> ModuleType:
-    """Return the oracle of a method.
-
-    Raises
-    ------
-    DomainError : no such method.
-    """
-    found = METHODS.get(method) if isinstance(method, str) else None
-    if found is None:
-        raise ValueError(f"method={method!r} is not one of {', '.join(METHODS)}")
-    return found
 
 
 def exact_factor(beta: float | Fraction) -> Fraction:
@@ -57,13 +43,13 @@ def exact_factor(beta: float | Fraction) -> Fraction:
     ------
     DomainError : not a finite number.
     """
-    if isinstance(beta, (int, float, np.integer, np.floating)) and not isinstance(beta, bool):
-        if not math.isfinite(beta):
-            raise DomainError(f"beta={beta!r} is not finite")
-        return Fraction(int(beta)) if isinstance(beta, np.integer) else Fraction(*beta.as_integer_ratio())
     if isinstance(beta, Fraction):
         return beta
-    raise DomainError(f"beta={beta!r} is not a real number")
+    if isinstance(beta, bool) or not isinstance(beta, (int, float, np.integer, np.floating)):
+        raise DomainError(f"beta={beta!r} is not a real number")
+    if not math.isfinite(beta):
+        raise DomainError(f"beta={beta!r} is not finite")
+    return Fraction(*beta.as_integer_ratio())
 
 
 def first_precision(fmt: FloatFormat) -> int:
@@ -150,7 +136,13 @@ def _rowwise(rows: Floats, shape: tuple[int, ...], axis: int, row_of: RowOf) -> 
     index = np.empty(rows.shape, dtype=np.int64)
     for i, row in enumerate(rows.tolist()):
         index[i] = row_of(cells, row)
-    return Enclosure(cells, np.moveaxis(index.reshape(shape), -1, axis))
+    return Enclosure(cells, axis_restored(index, shape, axis))
+
+
+def axis_restored(index: NDArray[np.int64], shape: tuple[int, ...], axis: int) -> NDArray[np.int64]:
+    """Rows back in the array's shape, with the last axis where it came from."""
+    whole = index.reshape(shape)
+    return whole if axis in (-1, len(shape) - 1) else np.moveaxis(whole, -1, axis)
 
 
 def scaled_special(value: float, beta: Fraction) -> float:
@@ -191,9 +183,7 @@ def _spread_over(
     return index
 
 
-def _softmax_row(
-    cells: Cells, row: list[float], *, beta: Fraction, source: ModuleType, prec: int
-) -> list[int]:
+def _softmax_row(cells: Cells, row: list[float], *, beta: Fraction, source: Oracle, prec: int) -> list[int]:
     special, finite = specials(row, beta)
     if special is not None:
         return [cells.add_exact(math.nan)] * len(row)
@@ -207,11 +197,11 @@ def _softmax_row(
     return _spread_over(cells, row, finite, placed, ZERO)
 
 
-def _softmax_entries(source: ModuleType, logits: Logits, prec: int) -> list[Interval]:
+def _softmax_entries(source: Oracle, logits: Logits, prec: int) -> list[Interval]:
     return clip_softmax(logits, source.softmax_row(logits, prec))
 
 
-def _log_softmax_row(cells: Cells, row: list[float], *, source: ModuleType, prec: int) -> list[int]:
+def _log_softmax_row(cells: Cells, row: list[float], *, source: Oracle, prec: int) -> list[int]:
     special, finite = specials(row)
     if special is not None:
         return [cells.add_exact(math.nan)] * len(row)
@@ -224,11 +214,11 @@ def _log_softmax_row(cells: Cells, row: list[float], *, source: ModuleType, prec
     return _spread_over(cells, row, finite, placed, -math.inf)
 
 
-def _log_softmax_entries(source: ModuleType, logits: Logits, prec: int) -> list[Interval]:
+def _log_softmax_entries(source: Oracle, logits: Logits, prec: int) -> list[Interval]:
     return clip_log_softmax(logits, source.log_softmax_row(logits, prec))
 
 
-def _logsumexp_cell(cells: Cells, row: list[float], source: ModuleType, prec: int) -> int:
+def _logsumexp_cell(cells: Cells, row: list[float], source: Oracle, prec: int) -> int:
     special, finite = specials(row)
     if special is not None:
         return cells.add_exact(special)
@@ -239,13 +229,5 @@ def _logsumexp_cell(cells: Cells, row: list[float], source: ModuleType, prec: in
     return cells.add_block(partial(_logsumexp_entry, source, logits), prec)
 
 
-def _logsumexp_entry(source: ModuleType, logits: Logits, prec: int) -> list[Interval]:
+def _logsumexp_entry(source: Oracle, logits: Logits, prec: int) -> list[Interval]:
     return [clip_logsumexp(logits, source.logsumexp_row(logits, prec))]
-
-
-def zero_size(shape: tuple[int, ...]) -> Enclosure:
-    """Return an enclosure without elements."""
-    return Enclosure(Cells(), np.empty(shape, dtype=np.int64))
-
-
-Index = NDArray[np.int64]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .cells import Cells
-from .errors import UndecidedRounding
-from .interval import Interval
+from softcert.reference.cells import Cells
+from softcert.reference.errors import UndecidedRounding
+from softcert.reference.interval import Interval
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 #: What a cell is: a nonzero number, exactly zero, NaN, +inf, -inf, or a number for the exact path.
 NUMBER, EXACT_ZERO, IS_NAN, PLUS_INF, MINUS_INF, SLOW = range(6)
@@ -29,11 +32,11 @@ _Entry = tuple[int, int, int, int, int, int]
 
 @dataclass(frozen=True)
 class Split:
-    """\\|t\\| lies in (high + low * 2**-53 + [0, width * 2**-53]) * 2**(binade - 52), for kind NUMBER.
+    """|t| lies in (high + low * 2**-53 + [0, width * 2**-53]) * 2**(binade - 52), for kind NUMBER.
 
     Attributes (arrays of one length)
     ----------
-    kind : what the cell is. sign : 1 or -1. binade : floor(log2 \\|t\\|), proven.
+    kind : what the cell is. sign : 1 or -1. binade : floor(log2 |t|), proven.
     high : integers of [2**52, 2**53). low : integers below 2**53. width : rounded up.
     """
 
@@ -44,9 +47,21 @@ class Split:
     low: NDArray[np.float64]
     width: NDArray[np.float64]
 
+    @cached_property
+    def ordinary(self) -> bool:
+        """Whether every cell is of kind NUMBER."""
+        return bool((self.kind == NUMBER).all())
+
     def take(self, index: NDArray[np.int64]) -> Split:
         """Return the cells at `index`."""
-        return Split(*(getattr(self, name)[index] for name in Split.__dataclass_fields__))
+        return Split(
+            self.kind[index],
+            self.sign[index],
+            self.binade[index],
+            self.high[index],
+            self.low[index],
+            self.width[index],
+        )
 
 
 def split_cells(cells: Cells) -> Split:
@@ -69,7 +84,7 @@ def _split_cell(cells: Cells, k: int) -> _Entry:
         kind = IS_NAN if value != value else PLUS_INF if value > 0 else MINUS_INF  # noqa: PLR0124 - the NaN test
         return (kind, 1, 0, 0, 0, 0)
     if value.lo == value.hi == 0:
-        return (EXACT_ZERO, 1, 0, 0, 0, 0)
+        return (EXACT_ZERO, 1, -_FAR, 0, 0, 0)  # far below: its ulp is the smallest subnormal
     while (entry := split_interval(value)) is None:
         precision = cells.precision(k)
         if precision is None or precision >= _STRADDLE_PRECISION:

@@ -10,15 +10,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from .cells import Cells, round_cell
-from .formats import FloatFormat
-from .interval import Interval, to_fraction
-from .operands import Floats
-from .split import EXACT_ZERO, IS_NAN, MINUS_INF, NUMBER, PLUS_INF, SLOW, Split
+from softcert.reference.cells import Cells, round_cell
+from softcert.reference.formats import FloatFormat
+from softcert.reference.interval import Interval, to_fraction
+from softcert.reference.operands import Floats
+from softcert.reference.split import EXACT_ZERO, IS_NAN, MINUS_INF, NUMBER, PLUS_INF, SLOW, Split
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Bounds = tuple[Floats, Floats]
 _EXACT_RANGE = 900
@@ -33,25 +36,25 @@ def _two_sum(a: Floats, b: Floats) -> Bounds:
 
 
 def _ulp_exponents(split: Split, fmt: FloatFormat) -> NDArray[np.int64]:
-    return np.clip(split.binade, fmt.emin, fmt.emax) - (fmt.precision - 1)
+    return np.minimum(np.maximum(split.binade, fmt.emin), fmt.emax) - (fmt.precision - 1)
 
 
 def _magnitude_in_ulps(split: Split, fmt: FloatFormat) -> tuple[Floats, Floats, Floats]:
-    """(a, b, w): \\|t\\| / ulp(t) lies in a + b + [0, w], a and b exact."""
+    """(a, b, w): |t| / ulp(t) lies in a + b + [0, w], a and b exact."""
     scale = split.binade - _ulp_exponents(split, fmt)
     tiny = scale < -_EXACT_RANGE
-    exponent = np.clip(scale, -_EXACT_RANGE, _EXACT_RANGE).astype(np.int32)
+    exponent = np.minimum(np.maximum(scale, -_EXACT_RANGE), _EXACT_RANGE).astype(np.int32)
     high = np.ldexp(split.high, exponent - 52)
     low = np.ldexp(split.low, exponent - 105)
     width = np.ldexp(split.width, exponent - 105)
     if tiny.any():
         high, low = np.where(tiny, 0.0, high), np.where(tiny, 0.0, low)
-        width = np.where(tiny, 2.0 ** (1 - _EXACT_RANGE), width)
+        width = np.where(tiny, (split.high > 0) * 2.0 ** (1 - _EXACT_RANGE), width)
     return high, low, width
 
 
 def magnitude_in_ulps(cells: Cells, split: Split, index: NDArray[np.int64], fmt: FloatFormat) -> Bounds:
-    """Bounds of \\|t\\| / ulp(t), one ulp of `fmt`, elementwise over `index`; NaN for NaN."""
+    """Bounds of |t| / ulp(t), one ulp of `fmt`, elementwise over `index`; NaN for NaN."""
     taken = split.take(index)
     high, low, width = _magnitude_in_ulps(taken, fmt)
     inexact = (low != 0) | (width != 0)
@@ -67,15 +70,18 @@ def magnitude_in_ulps(cells: Cells, split: Split, index: NDArray[np.int64], fmt:
     return lower, upper
 
 
-def signed_errors(cells: Cells, split: Split, index: NDArray[np.int64], y: Floats, fmt: FloatFormat) -> Bounds:
+def signed_errors(
+    cells: Cells, split: Split, index: NDArray[np.int64], y: Floats, fmt: FloatFormat
+) -> Bounds:
     """Bounds of (y - t) / ulp(t), elementwise; infinite where only one of y and t is a number."""
     taken = split.take(index)
     finite = np.isfinite(y)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         lower, upper, exact_scaling = _fast_errors(taken, np.where(finite, y, 0.0), fmt)
+    if split.ordinary and finite.all() and exact_scaling.all():
+        return lower, upper
     number = (taken.kind == NUMBER) | (taken.kind == EXACT_ZERO) | (taken.kind == SLOW)
-    beyond = taken.binade - fmt.emax > _EXACT_RANGE
-    slow = number & finite & ((taken.kind == SLOW) | ~exact_scaling | beyond)
+    slow = number & finite & ((taken.kind == SLOW) | ~exact_scaling)
     _resolve(slow, index, y, lower, upper, lambda k, value: _exact_bounds(cells, k, value, fmt))
     _set_specials(taken, y, lower, upper)
     # an infinite (E4M3: NaN) output is right where the exact value overflows
@@ -93,10 +99,10 @@ def absolute(bounds: Bounds) -> Bounds:
 
 def _fast_errors(split: Split, y: Floats, fmt: FloatFormat) -> tuple[Floats, Floats, NDArray[np.bool_]]:
     """Bounds for finite y and finite t, and where their scaling was exact."""
-    zero = split.kind == EXACT_ZERO
-    unit = np.where(zero, fmt.eta_exponent, _ulp_exponents(split, fmt)).astype(np.int32)
+    unit = _ulp_exponents(split, fmt).astype(np.int32)
     scaled = np.ldexp(y, -unit)
     exact = np.isfinite(scaled) & (np.ldexp(scaled, unit) == y)
+    exact &= split.binade <= fmt.emax + _EXACT_RANGE
     high, low, width = _magnitude_in_ulps(split, fmt)
     scaled = scaled * split.sign
     a, ra = _two_sum(scaled, -high)
