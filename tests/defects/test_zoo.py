@@ -1,0 +1,120 @@
+"""The suite against implementations whose verdict is known: broken ones must break, correct ones conform.
+
+`manifest.toml` says what each is. Without options a sample is run; the rest is marked `slow`.
+`SOFTCERT_ZOO_PROFILE` chooses the profile of the checks (smoke where it is not set).
+"""
+
+import ast
+import os
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from softcert.backends.types import DTYPES, OPS, Contract
+from softcert.conformance import check
+
+HERE = Path(__file__).parent
+PROFILE = os.environ.get("SOFTCERT_ZOO_PROFILE", "smoke")
+GROUPS = {
+    "accuracy",
+    "any",
+    "bias",
+    "determinism",
+    "jacobian",
+    "limits",
+    "logistic",
+    "luce",
+    "order",
+    "permutation",
+    "purity",
+    "simplex",
+    "stability",
+    "translation",
+}
+MANIFEST = tomllib.loads((HERE / "manifest.toml").read_text())["implementation"]
+
+
+def _parameters(expect):
+    return [
+        pytest.param(
+            entry,
+            id=f"{Path(entry['file']).stem}:{entry['function']}",
+            marks=[] if entry.get("core") else [pytest.mark.slow],
+        )
+        for entry in MANIFEST
+        if entry["expect"] == expect
+    ]
+
+
+def _run(entry):
+    declared = {"contract": Contract.from_mapping(entry["contract"])} if "contract" in entry else {}
+    return check(
+        f"{HERE / entry['file']}:{entry['function']}",
+        op=entry["op"],
+        dtypes=entry.get("dtypes", ["float64", "float32"]),
+        profile=PROFILE,
+        **declared,
+    )
+
+
+def _findings(run):
+    return (
+        "\n".join(f"{v.clause} {v.dtype} {v.status}: {v.message}" for v in run.broken) or "no broken clause"
+    )
+
+
+@pytest.mark.parametrize("entry", _parameters("breaks"))
+def test_broken_implementation_breaks(entry):
+    run = _run(entry)
+    assert not run.conforms, f"conforms, though: {entry['note']}"
+    groups = {v.clause.partition(".")[0] for v in run.broken}
+    wanted = set(entry["clause_groups"])
+    assert "any" in wanted or groups & wanted, f"{entry['note']}\n{_findings(run)}"
+
+
+@pytest.mark.parametrize("entry", _parameters("conforms"))
+def test_correct_implementation_conforms(entry):
+    run = _run(entry)
+    assert run.conforms, f"{entry['note']}\n{_findings(run)}"
+
+
+def _public_names(path):
+    """Functions that the file defines, instances that it makes and names that it hands on."""
+    tree = ast.parse(path.read_text())
+    names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            name = node.targets[0].id
+            names |= set(ast.literal_eval(node.value)) if name == "__all__" else {name}
+    return {name for name in names if not name.startswith("_")}
+
+
+def test_manifest_names_every_implementation_once():
+    listed = [(entry["file"], entry["function"]) for entry in MANIFEST]
+    there = {
+        (f"{folder}/{path.name}", name)
+        for folder in ("broken", "correct")
+        for path in (HERE / folder).glob("*.py")
+        for name in _public_names(path)
+    }
+    assert len(listed) == len(set(listed))
+    assert set(listed) == there
+
+
+@pytest.mark.parametrize("entry", MANIFEST, ids=lambda entry: f"{entry['file']}:{entry['function']}")
+def test_manifest_entry_is_well_formed(entry):
+    known = {"file", "function", "op", "expect", "clause_groups", "dtypes", "contract", "core", "note"}
+    assert set(entry) <= known
+    assert entry["op"] in OPS
+    assert set(entry.get("dtypes", [])) <= set(DTYPES)
+    assert entry["file"].startswith({"breaks": "broken/", "conforms": "correct/"}[entry["expect"]])
+    assert (entry["expect"] == "breaks") == bool(entry.get("clause_groups"))
+    assert set(entry.get("clause_groups", [])) <= GROUPS
+    assert entry["note"]
+
+
+def test_zoo_is_large_enough():
+    verdicts = [entry["expect"] for entry in MANIFEST]
+    assert verdicts.count("breaks") >= 90
+    assert verdicts.count("conforms") >= 45
