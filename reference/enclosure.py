@@ -109,7 +109,9 @@ class Enclosure:
         UndecidedRounding : the precision cap was reached; no input is known that does this.
         """
         target = format_of(fmt)
-        return self._map(lambda k: round_cell(self._cells, k, target), np.float64).astype(numpy_dtype(target))
+        values = self._map(lambda k: round_cell(self._cells, k, target), np.float64)
+        with np.errstate(invalid="ignore"):  # ml_dtypes warns of NaN
+            return values.astype(numpy_dtype(target))
 
     def digits(self, n: int) -> NDArray[np.object_]:
         """`n` significant decimal digits of each element, rounded to nearest, all of them proven.

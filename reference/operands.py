@@ -33,7 +33,8 @@ def as_floats(x: ArrayLike, name: str = "x") -> tuple[Floats, FloatFormat]:
         fmt = _format_of_dtype(array.dtype)
     except DomainError as error:
         raise DomainError(f"{name} cannot be taken as exact reals: {error}") from None
-    return array.astype(np.float64), fmt  # exact: every format is a subset of binary64
+    with np.errstate(invalid="ignore"):  # signalling NaNs
+        return array.astype(np.float64), fmt  # exact: every format is a subset of binary64
 
 
 #: The same as `format_of`, remembered: a dtype's name costs more than a short row's error.

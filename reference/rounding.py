@@ -51,6 +51,8 @@ def round_dyadic(m: int, e: int, fmt: FloatFormat, sticky: int = 0) -> float:
 
 def _assemble(kept: int, unit: int, fmt: FloatFormat) -> float:
     """kept * 2**unit where the format reaches so far, else what overflow gives."""
+    if kept == 1 << fmt.precision:  # the carry reached the next binade
+        kept, unit = kept >> 1, unit + 1
     top = kept.bit_length() + unit - 1
     if top > fmt.emax or (top == fmt.emax and kept > fmt.max_significand):
         return math.inf if fmt.has_inf else math.nan
