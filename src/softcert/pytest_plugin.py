@@ -6,7 +6,7 @@ pytest is imported until a test asks for more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -152,9 +152,9 @@ def _checks(
     _require("clause", clauses, {name for clause in CLAUSES for name in (clause.id, clause.group)})
     chosen = [c for c in CLAUSES if clauses is None or {c.id, c.group} & set(clauses)]
     for subject in subjects:
-        backend = _backend(subject, ops)
-        for op in (op for op in OPS if op in backend.ops and (ops is None or op in ops)):
-            for dtype in (d for d in DTYPES if (d in backend.dtypes if dtypes is None else d in dtypes)):
+        its_ops, its_dtypes = _describe(subject, ops)
+        for op in (op for op in OPS if op in its_ops and (ops is None or op in ops)):
+            for dtype in (d for d in DTYPES if d in (its_dtypes if dtypes is None else dtypes)):
                 for clause in (c for c in chosen if _speaks_of(c, op, dtype)):
                     yield ClauseCheck(subject, clause.id, op, dtype, profile, seed)
 
@@ -163,12 +163,21 @@ def _speaks_of(clause: Clause, op: str, dtype: str) -> bool:
     return op in clause.ops and dtype in clause.dtypes
 
 
-def _backend(subject: Subject, ops: Sequence[str] | None) -> Backend:
-    from softcert.backends import Backend, load
+def _describe(subject: Subject, ops: Sequence[str] | None) -> tuple[Collection[str], Collection[str]]:
+    """Ops and dtypes of a subject; what a string names is loaded in a process of its own."""
+    from softcert.backends import Backend, Worker
+    from softcert.backends.types import DTYPES
 
     if isinstance(subject, Backend):
-        return subject
-    return load(subject, op=ops[0] if ops and len(ops) == 1 else None)
+        return subject.ops, subject.dtypes
+    if isinstance(subject, str):
+        with Worker(subject, op=_only(ops)) as worker:
+            return worker.description.ops, worker.description.dtypes
+    return ops or (subject.__name__,), DTYPES[:2]
+
+
+def _only(ops: Sequence[str] | None) -> str | None:
+    return ops[0] if ops and len(ops) == 1 else None
 
 
 def _require(kind: str, given: Sequence[str] | None, known: Sequence[str] | set[str]) -> None:

@@ -61,7 +61,7 @@ def _leave_broken_pipe() -> NoReturn:
 @click.group(
     cls=SoftcertGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
-@click.version_option(package_name="softcert", message="%(prog)s %(version)s")
+@click.version_option(package_name="softcert", message="softcert %(version)s")
 def main() -> None:
     """Certify the accuracy of softmax implementations.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 from rich.table import Table
+from rich.text import Text
 
 from softcert.cli.console import console
 
@@ -89,13 +90,19 @@ def _as_json(clauses: tuple[Clause, ...]) -> str:
 @click.command(epilog="Example: softcert backends")
 def backends() -> None:
     """List the registered backends, and which of them run here."""
-    from softcert.backends import available
+    from softcert.backends import SubjectError, Worker, available
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in ("name", "runs here", "version", "ops"):
         table.add_column(heading)
-    for entry in available():
-        table.add_row(
-            entry.name, "yes" if entry.runs else f"no: {entry.reason}", entry.version, ", ".join(entry.ops)
-        )
+    for name, state in available().items():
+        row = ("no", state.detail, "")
+        if state.runs:
+            try:
+                # In a process of its own: a framework has no business in this one.
+                with Worker(name) as worker:
+                    row = ("yes", state.detail, ", ".join(worker.description.ops))
+            except SubjectError as error:
+                row = ("no", str(error), "")
+        table.add_row(Text(name), *(Text(cell) for cell in row))
     console().print(table)

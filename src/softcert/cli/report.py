@@ -69,7 +69,7 @@ def report(
 def _all_that_run() -> tuple[str, ...]:
     from softcert.backends import available
 
-    return tuple(entry.name for entry in available() if entry.runs)
+    return tuple(name for name, state in available().items() if state.runs)
 
 
 def _judge_each(names: tuple[str, ...], request: Request, folder: Path) -> tuple[list[Run], int]:
@@ -113,7 +113,7 @@ def _write(runs: list[Run], folder: Path) -> Path:
     """Write the report and say where it is; return the page."""
     from softcert.reports import write_report
 
-    paths = [Path(path) for path in write_report(runs, folder)]
-    for path in paths:
+    written = write_report(runs, folder)
+    for path in (written.html, written.markdown, written.json, written.junit):
         click.echo(str(path))
-    return next(path for path in paths if path.suffix == ".html")
+    return written.html

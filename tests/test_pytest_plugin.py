@@ -1,0 +1,108 @@
+"""One pytest test per clause, in the suite of a kernel's author, run as that author runs it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import softcert
+from softcert.conformance.model import RequestError
+from softcert.pytest_plugin import ClauseCheck, ClauseViolation
+
+TEST = """
+import softcert
+
+@softcert.parametrize_with_clauses({subjects}, ops=["softmax"], dtypes=["float32"], {options})
+def test_clause(clause_check):
+    clause_check()
+"""
+
+
+def run_suite(folder, subjects, options="clauses=['stability', 'logistic']"):
+    (folder / "test_kernel.py").write_text(TEST.format(subjects=subjects, options=options))
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-v",
+        "-rxXs",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        "test_kernel.py",
+    ]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=120, check=False)
+
+
+def test_a_conforming_subject_passes_clause_by_clause(tmp_path):
+    result = run_suite(tmp_path, ["numpy"])
+    assert result.returncode == 0, result.stdout
+    for clause in (c for c in _clauses() if c.group in ("stability", "logistic") and "softmax" in c.ops):
+        assert f"test_clause[numpy-{clause.id}-softmax-float32]" in result.stdout
+
+
+def _clauses():
+    from softcert.conformance import CLAUSES
+
+    return CLAUSES
+
+
+def test_a_broken_clause_fails_with_its_witness(tmp_path):
+    result = run_suite(tmp_path, ["numpy-naive"])
+    assert result.returncode == 1
+    assert "ClauseViolation: stability." in result.stdout
+    assert "x = [" in result.stdout
+
+
+def test_an_expected_failure_is_an_xfail_and_an_unexpected_pass_fails(tmp_path):
+    broken = _broken_by_naive()
+    expected = {f"{clause}/softmax/*": "overflows by design" for clause in broken}
+    options = f"clauses={broken!r}, expected_failures={expected!r}"
+    result = run_suite(tmp_path, ["numpy-naive"], options)
+    assert result.returncode == 0, result.stdout
+    assert "overflows by design" in result.stdout
+    result = run_suite(tmp_path, ["numpy"], options)
+    assert result.returncode == 1
+    assert "XPASS(strict)" in result.stdout
+
+
+def _broken_by_naive():
+    wanted = {"ops": ["softmax"], "dtypes": ["float32"], "clauses": ["stability"]}
+    run = softcert.check("numpy-naive", **wanted, profile="smoke")
+    return sorted({verdict.clause for verdict in run.broken})
+
+
+def test_an_expected_failure_that_matches_nothing_is_refused():
+    with pytest.raises(RequestError, match=r"'stabilty/softmax/float32' matches no"):
+        softcert.parametrize_with_clauses(["numpy"], expected_failures={"stabilty/softmax/float32": "a slip"})
+
+
+@pytest.mark.parametrize("options", [{"ops": ["softmx"]}, {"dtypes": ["float23"]}, {"clauses": ["stabilty"]}])
+def test_an_unknown_name_is_refused(options):
+    with pytest.raises(RequestError, match="there is no"):
+        softcert.parametrize_with_clauses(["numpy"], **options)
+
+
+def test_a_check_can_be_called_without_pytest():
+    check = ClauseCheck("numpy-naive", _broken_by_naive()[0], "softmax", "float32")
+    with pytest.raises(ClauseViolation) as violation:
+        check()
+    assert violation.value.verdict.witness is not None
+    assert isinstance(violation.value, AssertionError)
+
+
+def test_functions_and_backends_are_subjects_too():
+    mark = softcert.parametrize_with_clauses(
+        [softcert.load("numpy"), _softmax], ops=["softmax"], dtypes=["float64"], clauses=["logistic"]
+    )
+    names = [param.id for param in mark.args[1]]
+    assert {name.partition("-")[0] for name in names} == {"numpy", "_softmax"}
+    for param in mark.args[1]:
+        assert param.values[0]().status == "pass"
+
+
+def _softmax(x, axis=-1):
+    return softcert.load("numpy").ops["softmax"](x, axis=axis)
