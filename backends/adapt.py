@@ -1,0 +1,287 @@
+"""Kernels from functions that were not written for softcert.
+
+The signature tells how the axis is called and where the operands go. What it leaves open (which
+arrays the function wants, how many dimensions it takes) is found out on the first call, on small
+arrays of harmless numbers.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from inspect import Parameter
+from typing import Any, Literal
+
+import numpy as np
+
+from softcert.backends.convert import NotAnArrayError, as_result, to_torch
+from softcert.backends.types import OPERANDS, Array, SubjectError
+
+AXIS_NAMES = ("axis", "dim")
+#: What a function wants its operands to be.
+Arrays = Literal["numpy", "torch", "list"]
+_POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a function is called.
+
+    Attributes
+    ----------
+    axis : the axis's keyword, or None where the function takes none.
+    axis_positional : the axis can only be given by position, after the operands.
+    by_name : the operands' keywords, or empty where they go by position.
+    beta : the function takes `beta`.
+    """
+
+    axis: str | None
+    axis_positional: bool = False
+    by_name: tuple[str, ...] = ()
+    beta: bool = False
+
+
+def read_forms(function: Callable[..., Any], op: str) -> tuple[Form, ...]:
+    """Forms in which a function might be called, the likeliest first; one if its signature says.
+
+    Raises
+    ------
+    SubjectError : the signature cannot be the op's, and the message says why.
+    """
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (ValueError, TypeError):
+        # Compiled functions often have no signature.
+        return (Form("axis"), Form("dim"), Form(None))
+    count = len(OPERANDS[op])
+    kinds = {p.kind for p in parameters}
+    named = {p.name: p for p in parameters if p.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)}
+    axis = next((name for name in AXIS_NAMES if name in named), None)
+    beta = op == "softmax" and "beta" in named
+    by_name = _operand_names(list(named.values()), op, variadic=Parameter.VAR_POSITIONAL in kinds)
+    taken = by_name or tuple(_positional(list(named.values()))[:count])
+    _refuse_unknown_requirements(named, taken, axis, beta=beta, op=op)
+    if axis is None and Parameter.VAR_KEYWORD in kinds:
+        return tuple(Form(name, by_name=by_name, beta=beta) for name in (*AXIS_NAMES, None))
+    positional = axis is not None and named[axis].kind is Parameter.POSITIONAL_ONLY
+    return (Form(axis, positional, by_name, beta),)
+
+
+def _positional(parameters: list[Parameter]) -> list[str]:
+    return [p.name for p in parameters if p.kind in _POSITIONAL and p.name not in (*AXIS_NAMES, "beta")]
+
+
+def _operand_names(parameters: list[Parameter], op: str, *, variadic: bool) -> tuple[str, ...]:
+    """Keywords of the operands, empty where they can simply go by position."""
+    wanted = OPERANDS[op]
+    keyword = [p.name for p in parameters if p.kind is not Parameter.POSITIONAL_ONLY]
+    if len(wanted) > 1 and set(wanted) <= set(keyword):
+        return wanted
+    positional = _positional(parameters)
+    leading = [p.name for p in parameters[: len(wanted)] if p.kind in _POSITIONAL]
+    if positional[: len(wanted)] == leading and (len(positional) >= len(wanted) or variadic):
+        return ()
+    others = [name for name in keyword if name not in (*AXIS_NAMES, "beta")]
+    if variadic and not others:
+        return ()
+    if len(others) < len(wanted):
+        operands = f"the operand{'s' * (len(wanted) > 1)} ({', '.join(wanted)})"
+        raise SubjectError(f"its signature has no place for {operands} of {op}")
+    return tuple(others[: len(wanted)])
+
+
+def _refuse_unknown_requirements(
+    named: dict[str, Parameter], taken: tuple[str, ...], axis: str | None, *, beta: bool, op: str
+) -> None:
+    known = {*taken, axis, "beta" if beta else None}
+    for name, parameter in named.items():
+        if parameter.default is Parameter.empty and name not in known:
+            raise SubjectError(f"it requires an argument {name!r} that {op} does not have")
+
+
+@dataclass
+class AdaptedKernel:
+    """A kernel `(*operands, axis=-1, beta=None) -> ndarray` over a function of another convention.
+
+    Attributes
+    ----------
+    function : the function as its author wrote it.
+    op : the op that it computes.
+    torch_first : whether it more likely wants torch tensors than ndarrays.
+    """
+
+    function: Callable[..., Any]
+    op: str
+    torch_first: bool = False
+    forms: tuple[Form, ...] = field(init=False)
+    _plan: tuple[Form, Arrays] | None = field(default=None, init=False)
+    _ranks: dict[int, bool] = field(default_factory=dict, init=False)
+    _flattens: bool | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.forms = read_forms(self.function, self.op)
+
+    @property
+    def beta(self) -> bool:
+        """Whether the function takes an inverse temperature."""
+        return self.forms[0].beta
+
+    def __call__(self, *operands: Array, axis: int = -1, beta: float | None = None) -> Array:
+        """Result of the function for operands (..., n, ...) of one dtype.
+
+        Raises
+        ------
+        NotAnArrayError : the function returned something else than numbers.
+        TypeError : `beta` was asked of a function that takes none.
+        """
+        if beta is not None and not self.beta:
+            raise TypeError(f"{self.op} takes no beta")
+        if self._plan is None:
+            self._plan = self._choose(operands[0].dtype)
+        form, _ = self._plan
+        if form.axis is not None:
+            return self._invoke(self._plan, operands, axis, beta)
+        return self._without_axis(self._plan, operands, axis, beta)
+
+    def describe(self) -> str:
+        """Return how the function is called, in words, as far as that is known yet."""
+        if self._plan is None:
+            return "not called yet"
+        form, arrays = self._plan
+        parts = {"numpy": "NumPy arrays", "torch": "torch tensors", "list": "lists of numbers"}[arrays]
+        if form.axis is not None:
+            return f"{parts}, axis given as {form.axis}"
+        by_row = self._flattens or not self._ranks.get(2, True)
+        return f"{parts}, no axis{', row by row' if by_row else ''}"
+
+    def _invoke(
+        self,
+        plan: tuple[Form, Arrays],
+        operands: tuple[Array, ...],
+        axis: int = -1,
+        beta: float | None = None,
+    ) -> Array:
+        form, arrays = plan
+        given: list[Any] = [_present(operand, arrays) for operand in operands]
+        keywords: dict[str, Any] = {}
+        if form.by_name:
+            keywords.update(zip(form.by_name, given, strict=True))
+            given = []
+        if form.axis is not None and form.axis_positional:
+            given.append(axis)
+        elif form.axis is not None:
+            keywords[form.axis] = axis
+        if form.beta:
+            keywords["beta"] = 1.0 if beta is None else beta
+        return as_result(self.function(*given, **keywords), operands[0].dtype)
+
+    def _choose(self, dtype: np.dtype[Any]) -> tuple[Form, Arrays]:
+        """First way of calling that a harmless input survives."""
+        # A function may know its arrays and yet not the 16-bit formats.
+        probe_dtype = np.dtype(np.float32) if dtype.itemsize == 2 else dtype
+        for arrays in self._array_kinds():
+            for form in self.forms:
+                for rank in (2, 1):
+                    if arrays == "list" and rank == 2:
+                        continue
+                    if self._survives((form, arrays), _probe(self.op, rank, probe_dtype)):
+                        return form, arrays
+        # Nothing works: the first real call will say why.
+        return self.forms[0], "torch" if self.torch_first else "numpy"
+
+    def _array_kinds(self) -> Iterator[Arrays]:
+        if self.torch_first:
+            yield "torch"
+        yield "numpy"
+        # Asked after NumPy was tried, since a function may import torch only when it is called.
+        if not self.torch_first and "torch" in sys.modules:
+            yield "torch"
+        yield "list"
+
+    def _survives(self, plan: tuple[Form, Arrays], operands: tuple[Array, ...]) -> bool:
+        return self._try(plan, operands) is not None
+
+    def _try(self, plan: tuple[Form, Arrays], operands: tuple[Array, ...]) -> Array | None:
+        try:
+            return self._invoke(plan, operands)
+        except Exception:  # noqa: BLE001 - whatever a foreign function raises is the probe's answer
+            return None
+
+    def _without_axis(
+        self, plan: tuple[Form, Arrays], operands: tuple[Array, ...], axis: int, beta: float | None
+    ) -> Array:
+        """Call along the last axis, with as many dimensions at once as the function takes."""
+        moved = tuple(np.moveaxis(operand, axis, -1) for operand in operands)
+        shape = moved[0].shape
+        batch, length = shape[:-1], shape[-1]
+        rank = len(shape)
+        if rank == 1 and (self._takes(plan, 1, operands) or not self._takes(plan, 2, operands)):
+            return self._invoke(plan, moved, beta=beta)
+        if rank > 1 and self._treats_all_as_one(plan, operands):
+            result = self._by_rows(plan, moved, beta)
+        elif rank > 1 and self._takes(plan, rank, operands):
+            result = self._invoke(plan, moved, beta=beta)
+        elif self._takes(plan, 2, operands):
+            rows = tuple(operand.reshape(-1, length) if operand.size else operand for operand in moved)
+            result = self._invoke(plan, rows, beta=beta)
+            result = result.reshape(batch + result.shape[1:])
+        elif self._takes(plan, 1, operands):
+            result = self._by_rows(plan, moved, beta)
+        else:
+            result = self._invoke(plan, moved, beta=beta)
+        return np.moveaxis(result, -1, axis) if result.shape == shape else result
+
+    def _by_rows(self, plan: tuple[Form, Arrays], operands: tuple[Array, ...], beta: float | None) -> Array:
+        batch, length = operands[0].shape[:-1], operands[0].shape[-1]
+        results = [
+            self._invoke(plan, tuple(operand[index] for operand in operands), beta=beta)
+            for index in np.ndindex(batch)
+        ]
+        if not results:
+            row: tuple[int, ...] = () if self.op == "logsumexp" else (length,)
+            return np.empty(batch + row, dtype=operands[0].dtype)
+        if len({result.shape for result in results}) > 1:
+            raise NotAnArrayError("the kernel's results for rows of one length have different shapes")
+        stacked = np.stack(results)
+        return stacked.reshape(batch + stacked.shape[1:])
+
+    def _takes(self, plan: tuple[Form, Arrays], rank: int, operands: tuple[Array, ...]) -> bool:
+        """Whether the function takes arrays of so many dimensions."""
+        if rank not in self._ranks:
+            self._ranks[rank] = self._survives(plan, _probe(self.op, rank, operands[0].dtype))
+        return self._ranks[rank]
+
+    def _treats_all_as_one(self, plan: tuple[Form, Arrays], operands: tuple[Array, ...]) -> bool:
+        """Whether a matrix gives what the vector of all its elements gives: a function of one vector."""
+        if self._flattens is None:
+            matrix = _probe(self.op, 2, operands[0].dtype)
+            whole = self._try(plan, matrix)
+            vector = self._try(plan, tuple(operand.ravel() for operand in matrix))
+            self._flattens = (
+                whole is not None
+                and vector is not None
+                and whole.size == vector.size
+                and np.allclose(whole.ravel().astype(float), vector.ravel().astype(float), rtol=1e-2)
+            )
+        return self._flattens
+
+
+def _present(operand: Array, arrays: Arrays) -> object:
+    if arrays == "torch":
+        return to_torch(operand)
+    return operand.tolist() if arrays == "list" else operand
+
+
+#: Harmless numbers: near 0, no ties, exact in every format; and probabilities that sum to 1.
+_LOGITS = (0.5, -1.0, 1.5, 0.25, 1.0, -0.5, 0.75, -0.25)
+_WEIGHTS = (0.125, 0.5, 0.25, 0.125, 0.25, 0.125, 0.125, 0.5)
+
+
+def _probe(op: str, rank: int, dtype: np.dtype[Any]) -> tuple[Array, ...]:
+    """Fresh operands of an op with so many dimensions, four elements along the last."""
+    count = 4 if rank == 1 else 8
+    shape = (4,) if rank == 1 else (2,) + (1,) * (rank - 2) + (4,)
+    rows = {"x": _LOGITS, "y": _WEIGHTS, "dy": _LOGITS, "dx": _LOGITS}
+    return tuple(np.array(rows[name][:count]).astype(dtype).reshape(shape) for name in OPERANDS[op])

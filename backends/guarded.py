@@ -1,0 +1,109 @@
+"""Operands in memory of their own: a page that nobody may touch lies right behind the last element.
+
+A kernel that reads past its input stops at once (SIGSEGV), and one that writes before it, or between
+its elements, is seen afterwards, because everything around the elements holds a known pattern.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import mmap
+from typing import Any
+
+import numpy as np
+
+from softcert.backends.types import LAYOUTS, Array
+
+#: Every format reads bytes of ones only as a NaN.
+POISON = 0xFF
+_PROT_NONE = 0
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_LIBC.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+
+
+class GuardedOperand:
+    """One operand in guarded memory, laid out as asked.
+
+    Parameters
+    ----------
+    array : the values, any dtype, shape and strides.
+    layout : one of `LAYOUTS`. "contiguous": C order. "strided": every second element, NaN between.
+        "reversed": negative strides along every axis. "transposed": Fortran order. "broadcast":
+        stride 0 along every axis along which the values do not differ, read-only (as NumPy's own
+        broadcasting gives it); where they differ along every axis, C order and read-only.
+
+    Attributes
+    ----------
+    view : the array to hand to a kernel; writeable, except for "broadcast".
+    """
+
+    view: Array
+
+    def __init__(self, array: Array, layout: str) -> None:
+        if layout not in LAYOUTS:
+            raise ValueError(f"layout {layout!r} is not one of {', '.join(LAYOUTS)}")
+        distinct = _without_repeats(array) if layout == "broadcast" else array
+        count, item = distinct.size, array.dtype.itemsize
+        spread = max(2 * count - 1, 0) if layout == "strided" else count
+        self._memory = _guarded_bytes(spread * item)
+        elements = self._memory[self._memory.size - spread * item :].view(array.dtype)
+        stored = _arranged(elements, distinct.shape, layout)
+        stored[...] = distinct
+        self.view = np.broadcast_to(stored, array.shape) if layout == "broadcast" else stored
+        self._before = self._memory.copy()
+
+    def modified(self) -> bool:
+        """Whether anything of the operand's memory, its surroundings included, has changed."""
+        return not np.array_equal(self._memory, self._before)
+
+    def restore(self) -> None:
+        """Put the values back as they were."""
+        self._memory[...] = self._before
+
+    def overlaps(self, output: Array) -> bool:
+        """Whether an array lies (partly) in the operand's memory."""
+        # Nothing but the operand lives there, so bounds decide.
+        return output.size > 0 and self._memory.size > 0 and np.may_share_memory(output, self._memory)
+
+
+def poison_free_memory(nbytes: int, blocks: int = 4) -> None:
+    """Fill freed blocks of so many bytes with NaN, so that the kernel's `empty` arrays start as NaN."""
+    held = [np.full(nbytes, POISON, dtype=np.uint8) for _ in range(blocks)]
+    del held
+
+
+def _guarded_bytes(nbytes: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """All bytes before a guard page, filled with poison; whole pages, at least one."""
+    page = mmap.PAGESIZE
+    room = max(math.ceil(nbytes / page), 1) * page
+    region = mmap.mmap(-1, room + page, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    whole = np.frombuffer(region, dtype=np.uint8)
+    if _LIBC.mprotect(whole.ctypes.data + room, page, _PROT_NONE) != 0:
+        raise OSError(ctypes.get_errno(), "cannot protect the guard page")
+    usable = whole[:room]
+    usable.fill(POISON)
+    return usable
+
+
+def _arranged(elements: Array, shape: tuple[int, ...], layout: str) -> Array:
+    """View of the elements' memory with the shape and the layout's strides."""
+    if layout == "strided":
+        return elements[::2].reshape(shape)
+    if layout == "reversed":
+        return elements[::-1].reshape(shape)
+    if layout == "transposed":
+        return elements.reshape(shape, order="F")
+    return elements.reshape(shape)
+
+
+def _without_repeats(array: Array) -> Array:
+    """The array cut to length 1 along every axis along which its bits do not differ."""
+    if array.size == 0:
+        return array
+    bits = np.ascontiguousarray(array).view(np.dtype(f"u{array.dtype.itemsize}"))
+    for axis in range(array.ndim):
+        first = bits.take([0], axis=axis)
+        if bits.shape[axis] > 1 and np.array_equal(bits, np.broadcast_to(first, bits.shape)):
+            bits = first
+    return bits.view(array.dtype)

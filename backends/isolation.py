@@ -1,0 +1,288 @@
+"""The judge's side of the isolation: a Worker answers every call, whatever the subject does.
+
+A crash, a hang or a greedy allocation ends one process and gives one Failure; the next call starts a
+new process and finds the subject loaded again.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from softcert.backends.process import WorkerDied, WorkerProcess, WorkerSilent
+from softcert.backends.types import Array, Backend, Call, Contract, Failure, Output, Reply, SubjectError
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a subject may use.
+
+    Attributes
+    ----------
+    seconds : wall time of one call.
+    load_seconds : wall time of loading, and of an op's first call where a compiler may be at work.
+    memory_bytes : address space beyond what loading took.
+    """
+
+    seconds: float = 10.0
+    load_seconds: float = 120.0
+    memory_bytes: int = 4 << 30
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a loaded subject is.
+
+    Attributes
+    ----------
+    name : how reports call it.
+    ops : the ops that it has.
+    dtypes : the dtypes that it declares.
+    contract : its promises.
+    beta : whether its softmax takes an inverse temperature.
+    versions : python, numpy and the subject's own libraries.
+    machine : facts on which results may depend: system, architecture, processor, cpus, libc.
+    compiles : a compiler is loaded, so that an op's first call may take long.
+    """
+
+    name: str
+    ops: tuple[str, ...]
+    dtypes: tuple[str, ...]
+    contract: Contract
+    beta: bool
+    versions: Mapping[str, str]
+    machine: Mapping[str, str]
+    compiles: bool = False
+
+
+class Worker:
+    """A subject in a process of its own; use it as a context manager, or close it.
+
+    Parameters
+    ----------
+    subject : what `load` takes, loaded in a fresh interpreter; or a Backend, served by a fork.
+    op : the op that the subject's function computes, as for `load`.
+    contract : overrides what the subject declares.
+    limits : time and memory of loading and of each call.
+
+    Attributes
+    ----------
+    restarts : how often a process had to be replaced after a crash, a hang or exhausted memory.
+
+    Notes
+    -----
+    The process starts when it is first needed. It leads a session of its own, reads an empty input,
+    and what it prints is dropped. Not to be used from several threads at once.
+    """
+
+    def __init__(
+        self,
+        subject: str | Backend,
+        *,
+        op: str | None = None,
+        contract: Contract | None = None,
+        limits: Limits = Limits(),
+    ) -> None:
+        self._subject = subject
+        self._op = op
+        self._contract = contract
+        self._limits = limits
+        self._process: WorkerProcess | None = None
+        self._description: Description | None = None
+        self._first_seconds: dict[str, float] = {}
+        self._called: set[str] = set()
+        self._gave_up: set[str] = set()
+        self.restarts = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if sys.is_finalizing():
+            return
+        process = getattr(self, "_process", None)
+        if process is not None:
+            process.kill()
+
+    @property
+    def description(self) -> Description:
+        """What the subject is, as it said when it was loaded.
+
+        Raises
+        ------
+        SubjectError : it cannot be loaded; a crash and a hang while loading included.
+        """
+        if self._description is None:
+            self._start()
+        assert self._description is not None  # noqa: S101 - _start set it or raised
+        return self._description
+
+    def call(self, call: Call) -> Reply:
+        """Reply to one call; nothing that the subject does raises here.
+
+        Raises
+        ------
+        SubjectError : the subject could not be loaded in the first place.
+        ValueError : an op that the subject does not have, or a layout that does not exist.
+        """
+        _check(call, self.description)
+        if self._process is None:
+            try:
+                self.restarts += 1
+                self._start()
+            except SubjectError as error:
+                return Failure("crash", f"after a restart, {error}")
+        assert self._process is not None  # noqa: S101 - just started
+        header = {
+            "op": call.op,
+            "params": {name: _plain(value) for name, value in call.params.items()},
+            "layout": call.layout,
+            "repeat": call.repeat,
+        }
+        allowed = self._allowance(call)
+        try:
+            reply, arrays = self._process.exchange(header, call.operands, allowed)
+            self._called.add(call.op)
+            return self._understood(reply, arrays)
+        except WorkerSilent:
+            return self._hung(call, allowed)
+        except (WorkerDied, KeyError, TypeError, ValueError, IndexError):
+            return self._died()
+        except BaseException:
+            # An interrupted exchange leaves half a reply behind.
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the process and everything that it left running; a later call starts a new one."""
+        if self._process is not None:
+            self._process.kill()
+            self._process = None
+        self._called.clear()
+
+    # --- what a reply says -----------------------------------------------------------------------
+
+    def _understood(self, reply: Mapping[str, Any], arrays: tuple[Array, ...]) -> Reply:
+        if reply["reply"] == "failure":
+            if reply["kind"] == "memory":
+                # What filled the memory may still be held there.
+                self.close()
+            return Failure(reply["kind"], str(reply["message"]))
+        distinct = arrays[1] if len(arrays) > 1 else None
+        return Output(arrays[0], float(reply["seconds"]), distinct, tuple(reply["side_effects"]))
+
+    def _hung(self, call: Call, allowed: float) -> Failure:
+        assert self._process is not None  # noqa: S101 - it was just asked
+        place = self._process.traced(ask=True)
+        self.close()
+        self._gave_up.add(call.op)
+        where = f"; it was at {place}" if place else ""
+        return Failure("hang", f"no result within {allowed:g} s{where}")
+
+    def _died(self) -> Failure:
+        assert self._process is not None  # noqa: S101 - it was just asked
+        message = self._process.obituary()
+        self.close()
+        return Failure("crash", message)
+
+    def _allowance(self, call: Call) -> float:
+        """Seconds for a call and all its repetitions."""
+        seconds = self._limits.seconds * max(call.repeat, 1)
+        if call.op in self._called or call.op in self._gave_up:
+            return seconds
+        # The first call in a process may import and compile.
+        if self.description.compiles:
+            return max(seconds, self._limits.load_seconds)
+        return max(seconds, min(3 * seconds, self._limits.load_seconds))
+
+    # --- loading ---------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        fresh = isinstance(self._subject, str)
+        order = self._order() if fresh else None
+        self._process = WorkerProcess(
+            None if isinstance(self._subject, str) else self._restricted(self._subject),
+            self._limits.memory_bytes,
+        )
+        try:
+            reply, _ = self._process.exchange(order, (), self._limits.load_seconds)
+        except WorkerSilent:
+            place = self._process.traced(ask=True)
+            self.close()
+            where = f" (it was at {place})" if place else ""
+            raise SubjectError(
+                f"loading {self._name} took longer than {self._limits.load_seconds:g} s{where}"
+            ) from None
+        except WorkerDied:
+            message = self._process.obituary().replace("during the call", "").strip()
+            self.close()
+            raise SubjectError(f"loading {self._name} failed: {message}") from None
+        except BaseException:
+            self.close()
+            raise
+        if reply["reply"] == "unloadable":
+            self.close()
+            raise SubjectError(str(reply["message"]))
+        self._description = _described(reply)
+
+    @property
+    def _name(self) -> str:
+        return self._subject if isinstance(self._subject, str) else self._subject.name
+
+    def _order(self) -> dict[str, Any]:
+        return {
+            "subject": self._subject,
+            "op": self._op,
+            "contract": None if self._contract is None else self._contract.to_mapping(),
+            "path": [os.path.abspath(entry) for entry in sys.path],  # noqa: PTH100 - "" is the current folder
+            "limits": {"memory_bytes": self._limits.memory_bytes},
+        }
+
+    def _restricted(self, backend: Backend) -> Backend:
+        from dataclasses import replace
+
+        if self._op is not None:
+            if self._op not in backend.ops:
+                raise SubjectError(
+                    f"backend {backend.name!r} has no {self._op}; it has {', '.join(backend.ops)}"
+                )
+            backend = replace(backend, ops={self._op: backend.ops[self._op]})
+        return backend if self._contract is None else replace(backend, contract=self._contract)
+
+
+def _described(reply: Mapping[str, Any]) -> Description:
+    return Description(
+        name=reply["name"],
+        ops=tuple(reply["ops"]),
+        dtypes=tuple(reply["dtypes"]),
+        contract=Contract.from_mapping(reply["contract"]),
+        beta=reply["beta"],
+        versions=reply["versions"],
+        machine=reply["machine"],
+        compiles=reply["compiles"],
+    )
+
+
+def _check(call: Call, description: Description) -> None:
+    from softcert.backends.types import LAYOUTS
+
+    if call.op not in description.ops:
+        raise ValueError(f"{description.name} has no op {call.op!r}; it has {', '.join(description.ops)}")
+    if call.layout not in LAYOUTS:
+        raise ValueError(f"layout {call.layout!r} is not one of {', '.join(LAYOUTS)}")
+
+
+def _plain(value: int | float) -> int | float:
+    """JSON-ready number of a parameter, which may be NumPy's."""
+    return int(value) if isinstance(value, (int, np.integer)) else float(value)

@@ -1,0 +1,141 @@
+"""The registered backends: names first, code only when one is asked for.
+
+`REGISTERED` is a literal table from names to dotted paths, so that listing the names imports no
+framework. Other packages add theirs through the entry-point group `softcert.backends`, each entry a
+`Backend` or a function of no arguments that makes one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+from importlib.util import find_spec
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from softcert.backends.types import Backend, SubjectError
+
+GROUP = "softcert.backends"
+
+
+class Registered(NamedTuple):
+    """Where a backend's code is, the library that it needs, and how one installs that."""
+
+    target: str
+    library: str
+    install: str
+
+
+REGISTERED: Mapping[str, Registered] = MappingProxyType(
+    {
+        "numpy": Registered("softcert.backends.numpy_:numpy_backend", "numpy", "pip install numpy"),
+        "numpy-naive": Registered("softcert.backends.numpy_:naive_backend", "numpy", "pip install numpy"),
+        "scipy": Registered(
+            "softcert.backends.scipy_:scipy_backend", "scipy", "pip install 'softcert[peers]'"
+        ),
+        "torch": Registered(
+            "softcert.backends.torch_:torch_backend", "torch", "pip install 'softcert[torch]'"
+        ),
+    }
+)
+
+
+class Availability(NamedTuple):
+    """Whether a registered backend can run here, and its library's version or what is missing."""
+
+    runs: bool
+    detail: str
+
+
+def names() -> tuple[str, ...]:
+    """Return every registered name, entry points included, sorted."""
+    return tuple(sorted({*REGISTERED, *_plugins()}))
+
+
+def available() -> dict[str, Availability]:
+    """Return whether each registered backend runs here, without importing any of their libraries."""
+    found = {name: _library_state(entry) for name, entry in REGISTERED.items()}
+    for name, plugins in _plugins().items():
+        found[name] = _plugin_state(name, plugins)
+    return dict(sorted(found.items()))
+
+
+def resolve(name: str) -> Backend:
+    """Backend of a registered name, its library imported.
+
+    Raises
+    ------
+    SubjectError : no such name, a name claimed twice, or a library that is not installed here.
+    """
+    plugins = _plugins().get(name, ())
+    if name not in REGISTERED and not plugins:
+        raise SubjectError(unknown_name(name))
+    if len(plugins) + (name in REGISTERED) > 1:
+        raise SubjectError(_clash(name, plugins))
+    if plugins:
+        return _resolve_plugin(name, plugins[0])
+    entry = REGISTERED[name]
+    if find_spec(entry.library) is None:
+        raise SubjectError(f"backend {name!r} needs {entry.library}: {entry.install}")
+    module, _, attribute = entry.target.partition(":")
+    try:
+        backend = getattr(import_module(module), attribute)()
+    except ImportError as error:
+        raise SubjectError(f"backend {name!r} cannot import {entry.library}: {error}") from error
+    assert isinstance(backend, Backend)  # noqa: S101 - the table above names only such functions
+    return backend
+
+
+def unknown_name(name: str) -> str:
+    """Return the sentence that says a name is not registered, and which are."""
+    known = names()
+    near = get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"no backend or module is called {name!r}{hint} (registered: {', '.join(known)})"
+
+
+def _library_state(entry: Registered) -> Availability:
+    if find_spec(entry.library) is None:
+        return Availability(runs=False, detail=f"{entry.library} is not installed: {entry.install}")
+    try:
+        return Availability(runs=True, detail=f"{entry.library} {version(entry.library)}")
+    except PackageNotFoundError:
+        return Availability(runs=True, detail=f"{entry.library} (version unknown)")
+
+
+def _plugins() -> dict[str, tuple[EntryPoint, ...]]:
+    found: dict[str, tuple[EntryPoint, ...]] = {}
+    for point in entry_points(group=GROUP):
+        # One distribution seen twice on sys.path is not a clash.
+        if point not in found.get(point.name, ()):
+            found[point.name] = (*found.get(point.name, ()), point)
+    return found
+
+
+def _plugin_state(name: str, plugins: tuple[EntryPoint, ...]) -> Availability:
+    if len(plugins) + (name in REGISTERED) > 1:
+        return Availability(runs=False, detail=_clash(name, plugins))
+    distribution = plugins[0].dist
+    origin = f"{distribution.name} {distribution.version}" if distribution else plugins[0].value
+    return Availability(runs=True, detail=origin)
+
+
+def _clash(name: str, plugins: tuple[EntryPoint, ...]) -> str:
+    claims = [REGISTERED[name].target] if name in REGISTERED else []
+    claims += [point.value for point in plugins]
+    return f"the name {name!r} is claimed by {' and '.join(claims)}"
+
+
+def _resolve_plugin(name: str, point: EntryPoint) -> Backend:
+    try:
+        made: Any = point.load()
+        backend = made if isinstance(made, Backend) else made()
+    except Exception as error:
+        raise SubjectError(
+            f"backend {name!r} from {point.value} cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(backend, Backend):
+        raise SubjectError(f"{point.value} gives {type(backend).__name__}, not a softcert Backend")
+    return backend

@@ -1,0 +1,40 @@
+"""PyTorch's CPU softmax kernels, forward and backward, called as autograd calls them."""
+
+from __future__ import annotations
+
+from softcert.backends.convert import from_torch, to_torch
+from softcert.backends.types import DTYPES, Array, Backend, Contract
+
+
+def torch_backend() -> Backend:
+    """Backend `torch`: torch.softmax, log_softmax and logsumexp, and the softmax backward kernel."""
+    import torch
+
+    def softmax(x: Array, axis: int = -1) -> Array:
+        return from_torch(torch.softmax(to_torch(x), dim=axis))
+
+    def log_softmax(x: Array, axis: int = -1) -> Array:
+        return from_torch(torch.log_softmax(to_torch(x), dim=axis))
+
+    def logsumexp(x: Array, axis: int = -1) -> Array:
+        return from_torch(torch.logsumexp(to_torch(x), dim=axis))
+
+    def softmax_vjp(y: Array, dy: Array, axis: int = -1) -> Array:
+        output, cotangent = to_torch(y), to_torch(dy)
+        backward = torch.ops.aten._softmax_backward_data  # noqa: SLF001 - the kernel that autograd runs
+        return from_torch(backward(cotangent, output, axis, output.dtype))
+
+    return Backend(
+        name="torch",
+        ops={
+            "softmax": softmax,
+            "log_softmax": log_softmax,
+            "logsumexp": logsumexp,
+            "softmax_vjp": softmax_vjp,
+            # The Jacobian diag(y) - y y^T is symmetric, so the backward kernel is the forward tangent too.
+            "softmax_jvp": softmax_vjp,
+        },
+        dtypes=DTYPES,
+        contract=Contract(),
+        versions={"torch": torch.__version__},
+    )
