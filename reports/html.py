@@ -1,0 +1,166 @@
+"""The report as one HTML page: it holds its style, script, plots and witnesses, and fetches nothing."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from softcert.conformance.model import STATUSES
+from softcert.reports import summary, wording
+from softcert.reports.extras import require
+from softcert.reports.plots import histogram_plots, length_plots, margin_plots
+from softcert.reports.statements import statements
+from softcert.reports.witnesses import worst_witnesses
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+    from softcert.conformance.model import Run
+    from softcert.reports.summary import GradeRow, Matrix, Subject
+    from softcert.reports.witnesses import WitnessView
+
+TITLE = "softcert report"
+_FORMATTERS = ("printable", "number", "interval", "above", "count", "seconds")
+
+
+def render_html(runs: Sequence[Run], *, title: str = TITLE) -> str:
+    """Return the page on these runs, side by side in the order given.
+
+    Raises
+    ------
+    RequestError : jinja2 or matplotlib is not installed.
+    """
+    members = summary.subjects(runs)
+    grades = summary.grade_rows(members)
+    shown = worst_witnesses(members)
+    verdicts = summary.matrix(members)
+    anchors = _anchors(shown)
+    page = _environment().get_template("report.html.j2")
+    text: str = page.render(
+        title=wording.printable(title),
+        subjects=members,
+        grades=grades,
+        nested_grades=_nested(grades),
+        matrix=verdicts,
+        **_columns(verdicts),
+        anchor_of=lambda cell: anchors.get(id(cell.verdict), ""),
+        ops=tuple(dict.fromkeys(row.op for row in verdicts.rows)),
+        statements=statements(),
+        known_clauses=[c for c in dict.fromkeys(row.clause for row in verdicts.rows) if c in statements()],
+        has_speed=any(member.run.speed for member in members),
+        undetected=summary.undetected_controls(members),
+        vacuous=summary.notables(members, ["vacuous"]),
+        unexamined=summary.notables(members, ["skip", "xfail"]),
+        witnesses=shown,
+        plots=_plots(members, grades),
+        environments=_environments(members),
+        status_texts=STATUSES,
+        grade_texts=wording.GRADES,
+        symbols=wording.SYMBOLS,
+        ulp=wording.ULP,
+        rests_on=wording.RESTS_ON,
+        style=_markup(_template("style.css")),
+        script=_markup(_template("script.js")),
+    )
+    return text
+
+
+def _template(name: str) -> str:
+    return (files("softcert.reports") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _markup(text: str) -> Markup:
+    """Mark text of our own as HTML; everything else is escaped."""
+    marked: Markup = require("markupsafe").Markup(text)
+    return marked
+
+
+@cache
+def _environment() -> Environment:
+    jinja2 = require("jinja2")
+    environment: Environment = jinja2.Environment(
+        autoescape=True,
+        loader=jinja2.FunctionLoader(_template),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update({name: getattr(wording, name) for name in _FORMATTERS})
+    return environment
+
+
+def _anchors(shown: Sequence[tuple[Subject, Sequence[WitnessView], int]]) -> Mapping[int, str]:
+    """Return the anchor of each verdict whose witness the page shows, by the verdict's identity."""
+    return {id(view.verdict): view.anchor for _, views, _ in shown for view in views}
+
+
+def _nested(rows: Sequence[GradeRow]) -> list[tuple[str, list[tuple[str, list[GradeRow]]]]]:
+    """Group grade rows by op, then dtype, in their order."""
+    by_op = groupby(rows, lambda row: row.op)
+    return [
+        (op, [(dtype, list(same)) for dtype, same in groupby(list(of_op), lambda row: row.dtype)])
+        for op, of_op in by_op
+    ]
+
+
+def _columns(verdicts: Matrix) -> Mapping[str, Any]:
+    """Return the (subject index, first of its subject) of each column, and how many there are."""
+    places = [(s.index, place == 0) for s, dtypes in verdicts.columns for place in range(len(dtypes))]
+    return {"column_subjects": places, "column_count": len(places)}
+
+
+def _plots(
+    members: Sequence[Subject], grades: Sequence[GradeRow]
+) -> Sequence[tuple[str, str, tuple[Any, ...]]]:
+    sections = (
+        (
+            "Error against row length",
+            "Largest certified error seen at each length, in ulps; the dashed line of the same colour is the "
+            "bound that the contract allows there. Exact results are drawn at 0.001.",
+            length_plots(members),
+        ),
+        (
+            "How errors are distributed",
+            "Number of results by the size of their error, in ulps, on a logarithmic scale.",
+            histogram_plots(members),
+        ),
+        (
+            "How much of the bound is used",
+            "Largest error divided by its bound; what passes the dashed line is outside the contract.",
+            margin_plots(grades),
+        ),
+    )
+    return [(title, text, tuple(map(_markup, drawings))) for title, text, drawings in sections if drawings]
+
+
+def _environments(members: Sequence[Subject]) -> Sequence[tuple[Subject, Sequence[tuple[str, str]]]]:
+    """(term, value) pairs of each run's environment and request, nested mappings flattened."""
+    return [
+        (subject, [*_pairs(subject.run.environment), *_pairs(subject.run.request), *_contract(subject)])
+        for subject in members
+    ]
+
+
+def _pairs(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [
+        (wording.printable(name), _value(value))
+        for name, value in facts.items()
+        if value not in (None, [], ())
+    ]
+
+
+def _contract(subject: Subject) -> list[tuple[str, str]]:
+    return [("contract", _value(subject.run.contract))] if subject.run.contract else []
+
+
+def _value(value: object) -> str:
+    if isinstance(value, dict):
+        return wording.printable(", ".join(f"{name} {item}" for name, item in value.items()))
+    if isinstance(value, (list, tuple)):
+        return wording.printable(", ".join(map(str, value)))
+    return wording.printable(value)

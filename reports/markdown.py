@@ -1,0 +1,179 @@
+"""The report as Markdown, for a pull request or a terminal; it needs no library."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from softcert.conformance.model import STATUSES
+from softcert.reports import summary, wording
+from softcert.reports.witnesses import ArrayView, CallView, WitnessView, worst_witnesses
+from softcert.reports.wording import above, count, interval, number, seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from softcert.conformance.model import Run
+    from softcert.reports.summary import Matrix, Notable, Subject
+
+TITLE = "softcert report"
+
+
+def render_markdown(runs: Sequence[Run], *, title: str = TITLE) -> str:
+    """Return the report on these runs as GitHub-flavoured Markdown."""
+    members = summary.subjects(runs)
+    blocks = [
+        f"# {escape(title)}",
+        _lines(f"- **{escape(s.label)}** {escape(s.headline)} {_tally(s)}" for s in members),
+        *_section("Grades", _grades(members)),
+        *_section("Verdicts", _matrix(summary.matrix(members))),
+        *_section("Wrong answers that passed too", _notables(summary.undetected_controls(members))),
+        *_section("Vacuous verdicts", _notables(summary.notables(members, ["vacuous"]))),
+        *_section(
+            "Not examined, or broken as expected", _notables(summary.notables(members, ["skip", "xfail"]))
+        ),
+        *_section("Worst witnesses", _witnesses(members)),
+        *_section("Speed", _speed(members)),
+        *_section("What the words mean", _legend()),
+        *_section("How to reproduce", _reproduce(members)),
+    ]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def escape(text: object) -> str:
+    """Return text that Markdown shows as it is, in tables too."""
+    plain = wording.printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_{}\[\]|~#!])", r"\\\1", plain)
+
+
+def code(text: object) -> str:
+    """Return text as a code span, in tables too."""
+    plain = wording.printable(text).replace("|", "\\|")
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", plain)), default=0))
+    pad = " " if "`" in plain else ""
+    return f"{fence}{pad}{plain}{pad}{fence}"
+
+
+def _lines(lines: Iterable[str]) -> str:
+    return "\n".join(lines)
+
+
+def _section(title: str, body: str) -> tuple[str, ...]:
+    return (f"## {title}", body) if body else ()
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numeric: int = 0) -> str:
+    """Make a table whose last `numeric` columns are numbers."""
+    marks = ["---"] * (len(head) - numeric) + ["---:"] * numeric
+    return _lines(f"| {' | '.join(cells)} |" for cells in (head, marks, *rows))
+
+
+def _tally(subject: Subject) -> str:
+    tally = ", ".join(f"{symbol} {amount} {status}" for status, symbol, amount in subject.counts)
+    return f"({tally})" if tally else ""
+
+
+def _grades(members: Sequence[Subject]) -> str:
+    rows = [
+        (
+            escape(row.op),
+            escape(row.dtype),
+            escape(row.subject.label),
+            f"**{row.grade}**",
+            interval(row.error_max),
+            number(row.error_mean, 3),
+            number(row.bound_ulp),
+            above(row.margin, 3),
+            f"{row.cases:,}",
+            f"{row.elements:,}",
+        )
+        for row in summary.grade_rows(members)
+    ]
+    head = ["op", "dtype", "backend", "grade", "largest error seen / ulp", "mean / ulp", "bound / ulp",
+            "error / bound", "cases", "elements"]  # fmt: skip
+    return _table(head, rows, 6) + f"\n\n{wording.RESTS_ON}" if rows else ""
+
+
+def _matrix(matrix: Matrix) -> str:
+    if not matrix.rows:
+        return ""
+    head = ["clause", "op", *(f"{escape(s.label)} {d}" for s, dtypes in matrix.columns for d in dtypes)]
+    rows = [[code(row.clause), escape(row.op), *(_cell(cell) for cell in row.cells)] for row in matrix.rows]
+    legend = ", ".join(f"{symbol} {status}" for status, symbol in wording.SYMBOLS.items())
+    return f"{legend}; † a wrong answer would have passed too.\n\n{_table(head, rows)}"
+
+
+def _cell(cell: summary.Cell | None) -> str:
+    if cell is None:
+        return ""
+    text = cell.symbol if cell.status == "pass" else f"**{cell.symbol} {cell.status}**"
+    return f"{text} †" if cell.controls_passed else text
+
+
+def _notables(entries: Sequence[Notable]) -> str:
+    return _lines(
+        f"- {escape(e.subject.label)}, {code(e.clause)} ({escape(e.where)}): {escape(e.message)}"
+        for e in entries
+    )
+
+
+def _witnesses(members: Sequence[Subject]) -> str:
+    blocks = []
+    for subject, views, hidden in worst_witnesses(members):
+        blocks += [_witness(view) for view in views]
+        if hidden:
+            more = count(hidden, "more witness", "more witnesses")
+            blocks.append(f"{more} of {escape(subject.label)} in report.json.")
+    return "\n\n".join(blocks)
+
+
+def _witness(view: WitnessView) -> str:
+    where = f"{escape(view.subject.label)}: {escape(view.clause)}, {escape(view.op)} {escape(view.dtype)}"
+    facts = [f"{term}: {value}" for term, value in view.facts]
+    calls = [line for call in view.calls for line in _call(call)]
+    body = "\n".join([*calls, *facts, f"softcert replay {view.file}"])
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", body)), default=0))
+    return f"### {where}\n\n{escape(view.message)}\n\n{fence}text\n{body}\n{fence}"
+
+
+def _call(call: CallView) -> list[str]:
+    replies = [_array(call.reply)] if call.reply else []
+    replies += [f"  {call.failure}"] if call.failure else []
+    return [call.title, *map(_array, call.operands), *replies, *(f"  {effect}" for effect in call.effects)]
+
+
+def _array(view: ArrayView) -> str:
+    more = f" ... {view.hidden:,} more" if view.hidden else ""
+    return f"  {view.name}, {view.dtype}, {view.shape}: {view.numbers}{more}"
+
+
+def _speed(members: Sequence[Subject]) -> str:
+    rows = [
+        (escape(s.label), escape(row["op"]), escape(row["dtype"]), " × ".join(map(str, row["shape"])),
+         seconds(row["seconds"]), _rate(row.get("bytes_per_second")), _rate(row.get("copy_bytes_per_second")))
+        for s in members
+        for row in s.run.speed
+    ]  # fmt: skip
+    head = ["backend", "op", "dtype", "shape", "median time", "GB/s", "copy GB/s"]
+    return _table(head, rows, 3) if rows else ""
+
+
+def _rate(value: float | None) -> str:
+    return "" if value is None else number(value / 1e9, 3)
+
+
+def _legend() -> str:
+    grades = [f"- Grade **{grade}**: {text}." for grade, text in wording.GRADES.items()]
+    statuses = [f"- {wording.SYMBOLS[status]} **{status}**: {text}." for status, text in STATUSES.items()]
+    return _lines([*grades, *statuses, f"- {wording.ULP}"])
+
+
+def _reproduce(members: Sequence[Subject]) -> str:
+    blocks = []
+    for subject in members:
+        environment = subject.run.environment
+        versions = ", ".join(f"{name} {v}" for name, v in dict(environment.get("versions", {})).items())
+        facts = [environment.get(key) for key in ("python", "platform", "processor", "date")]
+        machine = "; ".join(str(fact) for fact in (*facts, versions) if fact)
+        blocks.append(f"- **{escape(subject.label)}**: {code(subject.command)}\n  {escape(machine)}")
+    return _lines(blocks)

@@ -1,0 +1,275 @@
+"""Plots as inline SVG that follow the page: its text colour, its series colours, its font.
+
+The same data gives the same bytes. Colours are drawn as placeholders that become CSS variables, so that
+one drawing serves the light and the dark page.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import warnings
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from softcert.reports.extras import require
+from softcert.reports.summary import GradeRow, Subject, formats
+from softcert.reports.wording import interval, number, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from matplotlib.axes import Axes
+
+    from softcert.conformance.model import Verdict
+
+_INK = "#000001"
+_RULE = "#000002"
+_SERIES = tuple(f"#0000a{slot}" for slot in range(8))
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_STYLE: Mapping[str, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "softcert",
+    "text.parse_math": False,
+    "font.size": 9,
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": _RULE,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": _RULE,
+    "grid.linewidth": 0.5,
+    "xtick.color": _RULE,
+    "ytick.color": _RULE,
+    "xtick.labelcolor": _INK,
+    "ytick.labelcolor": _INK,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "lines.linewidth": 1.6,
+    "lines.markersize": 4.5,
+}
+
+
+def draw(
+    paint: Callable[[Axes], None],
+    title: str,
+    description: str,
+    prefix: str,
+    size: tuple[float, float] = (4.6, 3.0),
+) -> str:
+    """Return a drawing as an SVG element.
+
+    Parameters
+    ----------
+    paint : draws on the matplotlib axes given.
+    title, description : its accessible name and what it says, in words.
+    prefix : made part of every identifier, so that no two drawings of a page share one.
+    size : inches.
+
+    Raises
+    ------
+    RequestError : matplotlib is not installed.
+    """
+    matplotlib = require("matplotlib")
+    figure_type = require("matplotlib.figure").Figure
+    with matplotlib.rc_context(dict(_STYLE)), warnings.catch_warnings():
+        # Names may hold characters that the measuring font lacks; the reader's own font draws them.
+        warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
+        figure = figure_type(figsize=size, layout="constrained")
+        paint(figure.subplots())
+        stream = io.StringIO()
+        metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(stream, format="svg", transparent=True, metadata=metadata)
+    return _inline(stream.getvalue(), printable(title), printable(description), prefix)
+
+
+def _inline(svg: str, title: str, description: str, prefix: str) -> str:
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<!--.*?-->|<style.*?</style>|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"font-family: [^;\"]*;?", "", svg)
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", svg)
+    svg = svg.replace("xlink:href=", "href=")
+    svg = svg.replace(_INK, "currentColor").replace(_RULE, "var(--rule)")
+    for slot, colour in enumerate(_SERIES):
+        svg = svg.replace(colour, f"var(--series-{slot})")
+    svg = re.sub(r'\b(width|height)="[0-9.]+pt" ?', "", svg, count=2)
+    names = f'<title id="{prefix}-title">{escape(title)}</title>'
+    names += f'<desc id="{prefix}-desc">{escape(description)}</desc>'
+    label = f'<svg role="img" aria-labelledby="{prefix}-title" aria-describedby="{prefix}-desc"'
+    head, _, rest = svg.partition(">")
+    return re.sub(r"\s*\n\s*", "\n", f"{label}{head[4:]}>{names}{rest}").strip()
+
+
+def length_plots(members: Sequence[Subject]) -> tuple[str, ...]:
+    """Error against row length, a drawing for each op x dtype that has such figures."""
+    drawings = []
+    for place, (op, dtype) in enumerate(formats(members)):
+        series = [(subject, _by_length(subject, op, dtype)) for subject in members]
+        series = [(subject, points) for subject, points in series if points]
+        if series:
+            title = f"{op}, {dtype}"
+            description = "Largest certified error in ulps against row length. " + " ".join(
+                f"{s.label}: {_sentence(points)}" for s, points in series
+            )
+            drawings.append(draw(_paint_lengths(title, series), title, description, f"length-{place}"))
+    return tuple(drawings)
+
+
+def _by_length(subject: Subject, op: str, dtype: str) -> list[tuple[int, float, float]]:
+    """(length, largest error, bound there) of a subject, by rising length."""
+    worst: dict[int, tuple[float, float]] = {}
+    for verdict in _of(subject, op, dtype):
+        for point in verdict.statistics.get("by_length", ()):
+            n, error = int(point["n"]), float(point["error_ulp"])
+            if n not in worst or error > worst[n][0]:
+                worst[n] = (error, float(point.get("bound_ulp", math.nan)))
+    return [(n, *worst[n]) for n in sorted(worst)]
+
+
+def _of(subject: Subject, op: str, dtype: str) -> list[Verdict]:
+    return [v for v in subject.run.verdicts if (v.op, v.dtype) == (op, dtype)]
+
+
+def _sentence(points: Sequence[tuple[int, float, float]]) -> str:
+    first, last = points[0], points[-1]
+    return f"{number(first[1])} ulp at {first[0]}, {number(last[1])} ulp at {last[0]}."
+
+
+def _positive(value: float, floor: float) -> float:
+    """Keep a value on a logarithmic axis; what is not finite leaves a gap."""
+    return max(value, floor) if math.isfinite(value) else math.nan
+
+
+#: Where an empty bin is drawn on a logarithmic axis.
+_NONE = 0.5
+#: Errors below this are drawn on it: an exact result has no place on a logarithmic axis.
+_FLOOR = 1e-3
+
+
+def _paint_lengths(
+    title: str, series: Sequence[tuple[Subject, list[tuple[int, float, float]]]]
+) -> Callable[[Axes], None]:
+    def paint(axes: Axes) -> None:
+        for subject, points in series:
+            lengths = [max(n, 1) for n, _, _ in points]
+            style: dict[str, Any] = {"color": _SERIES[subject.slot]}
+            axes.plot(
+                lengths, [_positive(b, _FLOOR) for _, _, b in points], linestyle="--", linewidth=1, **style
+            )
+            errors = [_positive(e, _FLOOR) for _, e, _ in points]
+            axes.plot(lengths, errors, marker=_MARKERS[subject.slot], **style)
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        _plain_ticks(axes, x=True, y=True)
+        axes.set(title=printable(title), xlabel="row length n", ylabel="error / ulp (dashed: bound)")
+
+    return paint
+
+
+def _plain_ticks(axes: Axes, *, x: bool = False, y: bool = False) -> None:
+    ticker = require("matplotlib.ticker")
+    chosen = [axis for wanted, axis in ((x, axes.xaxis), (y, axes.yaxis)) if wanted]
+    for axis in chosen:
+        axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: number(value, 6)))
+        axis.set_minor_formatter(ticker.NullFormatter())
+        axis.set_minor_locator(ticker.NullLocator())
+
+
+def histogram_plots(members: Sequence[Subject]) -> tuple[str, ...]:
+    """How often errors of each size occur, a drawing for each op x dtype that has such figures."""
+    drawings = []
+    for place, (op, dtype) in enumerate(formats(members)):
+        series = [(subject, _histogram(subject, op, dtype)) for subject in members]
+        series = [(subject, bars) for subject, bars in series if bars]
+        if series:
+            title = f"{op}, {dtype}"
+            description = "Number of results by size of error, logarithmic. " + " ".join(
+                f"{s.label}: {sum(c for _, _, c in bars):,} results, largest below {number(bars[-1][1])} ulp."
+                for s, bars in series
+            )
+            drawings.append(draw(_paint_histogram(title, series), title, description, f"histogram-{place}"))
+    return tuple(drawings)
+
+
+def _histogram(subject: Subject, op: str, dtype: str) -> list[tuple[float, float, int]]:
+    """(lower edge, upper edge, count) of the bins up to the last that is not empty, verdicts added up."""
+    bins: dict[tuple[float, float], int] = {}
+    for verdict in _of(subject, op, dtype):
+        histogram = verdict.statistics.get("histogram", {})
+        edges = [float(edge) for edge in histogram.get("edges", ())]
+        for lower, upper, amount in zip(edges, edges[1:], histogram.get("counts", ()), strict=False):
+            bins[lower, upper] = bins.get((lower, upper), 0) + int(amount)
+    bars = [(lower, upper, amount) for (lower, upper), amount in sorted(bins.items())]
+    while bars and bars[-1][2] == 0:
+        bars.pop()
+    return bars
+
+
+def _paint_histogram(
+    title: str, series: Sequence[tuple[Subject, list[tuple[float, float, int]]]]
+) -> Callable[[Axes], None]:
+    # Bins grow by decades, so each edge gets the same room and its own label.
+    edges = sorted({edge for _, bars in series for lower, upper, _ in bars for edge in (lower, upper)})
+    place = {edge: index for index, edge in enumerate(edges)}
+
+    def paint(axes: Axes) -> None:
+        for subject, bars in series:
+            x = [place[edge] for lower, upper, _ in bars for edge in (lower, upper)]
+            y = [max(amount, _NONE) for _, _, amount in bars for _ in range(2)]
+            colour = _SERIES[subject.slot]
+            axes.plot([x[0], *x, x[-1]], [_NONE, *y, _NONE], color=colour)
+            axes.fill_between(x, y, _NONE, alpha=0.15, linewidth=0, color=colour)
+        axes.set_yscale("log")
+        axes.set_ylim(bottom=_NONE)
+        _plain_ticks(axes, y=True)
+        axes.set_xticks(range(len(edges)), [number(edge, 6) for edge in edges])
+        if len(edges) > 10:
+            axes.tick_params(axis="x", labelrotation=45, labelsize=8)
+        axes.set(title=printable(title), xlabel="error / ulp", ylabel="results")
+
+    return paint
+
+
+def margin_plots(rows: Sequence[GradeRow]) -> tuple[str, ...]:
+    """How much of its bound each grade uses, a drawing for each op."""
+    drawings = []
+    for place, op in enumerate(dict.fromkeys(row.op for row in rows)):
+        chosen = [row for row in rows if row.op == op]
+        description = "Largest error divided by its bound; above 1 breaks the contract. " + " ".join(
+            f"{r.subject.label} {r.dtype}: {number(r.margin, 3)} (error {interval(r.error_max)} ulp)."
+            for r in chosen
+        )
+        size = (4.6, 0.9 + 0.24 * (len(chosen) + len({row.dtype for row in chosen})))
+        drawings.append(
+            draw(_paint_margins(op, chosen), f"{op}: error / bound", description, f"margin-{place}", size)
+        )
+    return tuple(drawings)
+
+
+def _paint_margins(op: str, rows: Sequence[GradeRow]) -> Callable[[Axes], None]:
+    finite = [row.margin for row in rows if math.isfinite(row.margin)]
+    limit = max(1.2, min(max(finite, default=1.0), 4.0) * 1.25)
+
+    def paint(axes: Axes) -> None:
+        place, ticks = 0.0, []
+        for dtype in dict.fromkeys(row.dtype for row in rows):
+            chosen = [row for row in rows if row.dtype == dtype]
+            ticks.append((place + (len(chosen) - 1) / 2, dtype))
+            for row in chosen:
+                width = min(row.margin, limit) if not math.isnan(row.margin) else limit
+                axes.barh(place, width, height=0.72, color=_SERIES[row.subject.slot])
+                axes.text(width, place, f" {number(row.margin, 2)}", va="center", fontsize=8)
+                place += 1
+            place += 0.6
+        axes.axvline(1.0, color=_INK, linewidth=1, linestyle="--")
+        axes.set_xlim(0, 1.12 * limit)
+        axes.set_yticks([tick for tick, _ in ticks], [dtype for _, dtype in ticks])
+        axes.invert_yaxis()
+        axes.grid(visible=False, axis="y")
+        axes.tick_params(axis="y", length=0)
+        axes.set(title=op, xlabel="largest error / bound (1: the bound)")
+
+    return paint

@@ -1,0 +1,298 @@
+"""What a report shows, as plain data: subjects, grades, the matrix of verdicts, what stands out."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from softcert.conformance.model import STATUSES
+from softcert.reports.statements import statements
+from softcert.reports.wording import SYMBOLS, above, command_line, count, interval, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from softcert.conformance.model import Run, Verdict
+
+_GRADE_ORDER = "FCBA"
+#: Marks that tell the subjects apart without colour, as text and as matplotlib's markers.
+MARKS = "●■▲◆▼✚✖★"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One run as the head of a report shows it.
+
+    Attributes
+    ----------
+    label : the run's name, made unique among the runs.
+    slot : which of the eight series colours and marks it has.
+    state : "conforms", "broken", or "nothing" where no verdict passed and none is broken.
+    headline : one sentence.
+    counts : (status, symbol, number of verdicts) of the statuses that occur.
+    """
+
+    index: int
+    label: str
+    slot: int
+    run: Run
+    state: str
+    headline: str
+    grade: str
+    counts: tuple[tuple[str, str, int], ...]
+    command: str
+
+    @property
+    def mark(self) -> str:
+        """The character that stands for it in plots and legends."""
+        return MARKS[self.slot]
+
+
+@dataclass(frozen=True)
+class GradeRow:
+    """One op x dtype of one subject, over all its graded verdicts.
+
+    Attributes
+    ----------
+    error_max : the certified interval whose upper end is largest.
+    bound_ulp, margin : of the verdict with the largest margin.
+    """
+
+    op: str
+    dtype: str
+    subject: Subject
+    grade: str
+    error_max: tuple[float, float]
+    error_mean: float
+    bound_ulp: float
+    margin: float
+    cases: int
+    elements: int
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One verdict in the matrix."""
+
+    status: str
+    symbol: str
+    figure: str
+    title: str
+    controls_passed: tuple[str, ...]
+    verdict: Verdict
+    subject: Subject
+
+
+@dataclass(frozen=True)
+class MatrixRow:
+    """One clause x op, a cell (or None) under each column."""
+
+    clause: str
+    op: str
+    cells: tuple[Cell | None, ...]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Verdicts by clause group, clause x op down, subject x dtype across."""
+
+    columns: tuple[tuple[Subject, tuple[str, ...]], ...]
+    groups: tuple[tuple[str, tuple[MatrixRow, ...]], ...]
+
+    @property
+    def rows(self) -> tuple[MatrixRow, ...]:
+        """Every row, in order."""
+        return tuple(row for _, rows in self.groups for row in rows)
+
+
+@dataclass(frozen=True)
+class Notable:
+    """Verdicts of one clause and subject that say the same thing, for lists."""
+
+    status: str
+    clause: str
+    subject: Subject
+    where: str
+    message: str
+
+
+def subjects(runs: Sequence[Run]) -> tuple[Subject, ...]:
+    """Describe each run, in the order given."""
+    names = Counter(run.name for run in runs)
+    seen: Counter[str] = Counter()
+    found = []
+    for index, run in enumerate(runs):
+        seen[run.name] += 1
+        label = run.name if names[run.name] == 1 else f"{run.name} #{seen[run.name]}"
+        found.append(_subject(index, printable(label), run))
+    return tuple(found)
+
+
+def _subject(index: int, label: str, run: Run) -> Subject:
+    statuses: Counter[str] = Counter(verdict.status for verdict in run.verdicts)
+    counts = tuple((status, SYMBOLS[status], statuses[status]) for status in STATUSES if statuses[status])
+    grades = [verdict.grade for verdict in run.verdicts if verdict.grade]
+    state = "broken" if run.broken else ("conforms" if statuses["pass"] else "nothing")
+    return Subject(
+        index=index,
+        label=label,
+        slot=index % len(MARKS),
+        run=run,
+        state=state,
+        headline=_headline(run, state),
+        grade=min(grades, key=_GRADE_ORDER.index) if grades else "",
+        counts=counts,
+        command=command_line(run.subject, run.request, statements()),
+    )
+
+
+def _headline(run: Run, state: str) -> str:
+    clauses = len({verdict.clause for verdict in run.broken})
+    first = {
+        "broken": f"breaks {count(clauses, 'clause')}",
+        "conforms": "conforms: no clause broken",
+        "nothing": "nothing was shown: no verdict passed, none is broken",
+    }[state]
+    graded = [verdict for verdict in run.verdicts if verdict.grade]
+    if not graded:
+        return f"{first}."
+    worst = max(graded, key=lambda verdict: _order(verdict.error_max[1]))
+    return (
+        f"{first}; largest certified error seen {interval(worst.error_max)} ulp "
+        f"({printable(worst.op)}, {printable(worst.dtype)})."
+    )
+
+
+def _order(value: float) -> float:
+    """Sort NaN, of which nothing is known, as the largest."""
+    return math.inf if math.isnan(value) else value
+
+
+def grade_rows(members: Sequence[Subject]) -> tuple[GradeRow, ...]:
+    """One row for each op x dtype x subject that has graded verdicts; ops and dtypes in the runs' order."""
+    rows = []
+    for op, dtype in formats(members):
+        for subject in members:
+            graded = [v for v in subject.run.verdicts if v.grade and (v.op, v.dtype) == (op, dtype)]
+            if graded:
+                rows.append(_grade_row(op, dtype, subject, graded))
+    return tuple(rows)
+
+
+def _grade_row(op: str, dtype: str, subject: Subject, graded: Sequence[Verdict]) -> GradeRow:
+    closest = max(graded, key=lambda verdict: _order(verdict.margin))
+    elements = sum(verdict.elements for verdict in graded)
+    total = sum(verdict.error_mean * verdict.elements for verdict in graded if verdict.elements)
+    return GradeRow(
+        op=printable(op),
+        dtype=printable(dtype),
+        subject=subject,
+        grade=min((verdict.grade for verdict in graded), key=_GRADE_ORDER.index),
+        error_max=max((v.error_max for v in graded), key=lambda ends: (_order(ends[1]), _order(ends[0]))),
+        error_mean=total / elements if elements else math.nan,
+        bound_ulp=closest.bound_ulp,
+        margin=closest.margin,
+        cases=sum(verdict.cases for verdict in graded),
+        elements=elements,
+    )
+
+
+def formats(members: Iterable[Subject]) -> tuple[tuple[str, str], ...]:
+    """Every op x dtype of the runs, in the order of their first appearance, one op after another."""
+    pairs = dict.fromkeys((v.op, v.dtype) for subject in members for v in subject.run.verdicts)
+    ops = list(dict.fromkeys(op for op, _ in pairs))
+    return tuple(sorted(pairs, key=lambda pair: ops.index(pair[0])))
+
+
+def matrix(members: Sequence[Subject]) -> Matrix:
+    """Arrange every verdict; where two share a place, the one that STATUSES lists first is shown."""
+    columns = tuple((subject, _dtypes(subject)) for subject in members)
+    cells: dict[tuple[str, str], dict[tuple[int, str], Cell]] = {}
+    for subject in members:
+        for verdict in subject.run.verdicts:
+            row = cells.setdefault((verdict.clause, verdict.op), {})
+            cell, place = _cell(verdict, subject), (subject.index, verdict.dtype)
+            if place not in row or _severity(cell.status) < _severity(row[place].status):
+                row[place] = cell
+    groups: dict[str, list[MatrixRow]] = {}
+    clauses = list(dict.fromkeys(clause for clause, _ in cells))
+    for clause, op in sorted(cells, key=lambda key: clauses.index(key[0])):
+        found = cells[clause, op]
+        line = tuple(found.get((subject.index, dtype)) for subject, dtypes in columns for dtype in dtypes)
+        groups.setdefault(clause.partition(".")[0], []).append(
+            MatrixRow(printable(clause), printable(op), line)
+        )
+    return Matrix(columns, tuple((printable(group), tuple(rows)) for group, rows in groups.items()))
+
+
+def _dtypes(subject: Subject) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(verdict.dtype for verdict in subject.run.verdicts))
+
+
+def _severity(status: str) -> int:
+    return list(STATUSES).index(status)
+
+
+def _cell(verdict: Verdict, subject: Subject) -> Cell:
+    shown = verdict.status in {"pass", "fail"} and verdict.margin > 0
+    figure = above(verdict.margin, 2) if shown else ""
+    parts = [f"{subject.label}, {verdict.op} {verdict.dtype}: {verdict.status}"]
+    if verdict.message:
+        parts.append(verdict.message)
+    if shown:
+        parts.append(f"largest error / bound {above(verdict.margin, 3)}")
+    if verdict.cases:
+        parts.append(f"{count(verdict.cases, 'case')}, {count(verdict.elements, 'element')}")
+    passed = controls_passed(verdict)
+    if passed:
+        parts.append(f"not told from the truth: {', '.join(passed)}")
+    title = printable("; ".join(parts))
+    return Cell(verdict.status, SYMBOLS[verdict.status], figure, title, passed, verdict, subject)
+
+
+def controls_passed(verdict: Verdict) -> tuple[str, ...]:
+    """Names of the wrong answers that the verdict did not tell from the truth."""
+    return tuple(sorted(printable(name) for name, outcome in verdict.controls.items() if outcome == "passed"))
+
+
+def notables(members: Sequence[Subject], statuses: Iterable[str]) -> tuple[Notable, ...]:
+    """Verdicts of those statuses with their reasons, equal ones of a subject and clause as one entry."""
+    wanted = set(statuses)
+    return _collect(
+        members, lambda v: (v.status, v.message or STATUSES[v.status]) if v.status in wanted else None
+    )
+
+
+def undetected_controls(members: Sequence[Subject]) -> tuple[Notable, ...]:
+    """Verdicts in which a wrong answer passed too, with the names of those answers."""
+
+    def described(verdict: Verdict) -> tuple[str, str] | None:
+        passed = controls_passed(verdict)
+        return ("control", f"would have passed too: {', '.join(passed)}") if passed else None
+
+    return _collect(members, described)
+
+
+def _collect(
+    members: Sequence[Subject], describe: Callable[[Verdict], tuple[str, str] | None]
+) -> tuple[Notable, ...]:
+    places: dict[tuple[int, str, str, str], dict[str, list[str]]] = {}
+    for subject in members:
+        for verdict in subject.run.verdicts:
+            described = describe(verdict)
+            if described is not None:
+                key = (subject.index, verdict.clause, *described)
+                places.setdefault(key, {}).setdefault(verdict.op, []).append(verdict.dtype)
+    by_index = {subject.index: subject for subject in members}
+    return tuple(
+        Notable(
+            status=status,
+            clause=printable(clause),
+            subject=by_index[index],
+            where=printable("; ".join(f"{op} {', '.join(dtypes)}" for op, dtypes in where.items())),
+            message=printable(message),
+        )
+        for (index, clause, status, message), where in places.items()
+    )

@@ -1,0 +1,102 @@
+"""How reports write numbers and names: certified ends rounded outwards, nothing that hides in a text."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import unicodedata
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+#: Symbol and word of each status: never told by colour alone.
+SYMBOLS: Mapping[str, str] = {
+    "fail": "✗",
+    "error": "⚡",
+    "vacuous": "∅",
+    "xfail": "⊘",
+    "skip": "–",
+    "pass": "✓",
+}
+GRADES: Mapping[str, str] = {
+    "A": "correctly rounded on everything tried: within half an ulp, ties to even",
+    "B": "faithful: every error below one ulp",
+    "C": "within the bound that the contract allows",
+    "F": "outside the bound of the contract",
+}
+ULP = (
+    "An ulp is the spacing of the numbers of the result's own format at the exact value: at a power of "
+    "two the spacing above it, among subnormals the smallest subnormal, beyond the largest number that of "
+    "the top binade."
+)
+RESTS_ON = (
+    "Every error is the distance to an enclosure of the exact value that is proven and cross-checked by a "
+    "second, independent oracle, so an error is itself an interval. A clause fails only when the lower end of "
+    "that interval exceeds the bound. The figures are the largest errors seen on the inputs that were "
+    "tried: they prove that an error of that size occurs, and never that no larger one exists."
+)
+
+
+def printable(text: object) -> str:
+    """Return text with control, format and surrogate characters shown by their codes."""
+    return "".join(
+        f"\\u{ord(c):04x}" if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"} else c
+        for c in str(text)
+    )
+
+
+def number(value: float, digits: int = 4, rounding: str = ROUND_HALF_EVEN) -> str:
+    """Return a number in at most `digits` significant digits, rounded as asked."""
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    rounded = Context(prec=digits, rounding=rounding).create_decimal(Decimal(value))
+    if rounded == 0:
+        return "0"
+    text = f"{rounded:f}" if -5 < rounded.adjusted() < 7 else f"{rounded:e}"
+    if "e" not in text and "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return text.replace("e+", "e")
+
+
+def interval(ends: tuple[float, float], digits: int = 5) -> str:
+    """Return a certified interval, its lower end rounded down and its upper end up."""
+    lower, upper = number(ends[0], digits, ROUND_FLOOR), number(ends[1], digits, ROUND_CEILING)
+    return lower if lower == upper else f"[{lower}, {upper}]"
+
+
+def above(value: float, digits: int = 4) -> str:
+    """Return a number rounded up, for upper ends."""
+    return number(value, digits, ROUND_CEILING)
+
+
+def count(value: int, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun: "1 clause", "1,200 clauses"."""
+    return f"{value:,} {noun if value == 1 else plural or noun + 's'}"
+
+
+def seconds(value: float) -> str:
+    """Return a duration in the unit that fits it."""
+    for limit, factor, unit in ((1e-6, 1e9, "ns"), (1e-3, 1e6, "µs"), (1.0, 1e3, "ms")):
+        if value < limit:
+            return f"{number(value * factor, 3)} {unit}"
+    return f"{number(value, 3)} s"
+
+
+def command_line(subject: str, request: Mapping[str, object], every_clause: Iterable[str] = ()) -> str:
+    """Return the command that repeats a run; asking for every clause there is needs no option."""
+    words = ["softcert", "check", subject]
+    clauses = request.get("clauses")
+    if isinstance(clauses, (list, tuple)) and set(every_clause) <= set(clauses):
+        request = {**request, "clauses": []}
+    for option, key in (("--op", "ops"), ("--dtype", "dtypes"), ("--clause", "clauses")):
+        values = request.get(key)
+        for value in values if isinstance(values, (list, tuple)) else ():
+            words += [option, str(value)]
+    for option, key in (("--profile", "profile"), ("--seed", "seed")):
+        if key in request:
+            words += [option, str(request[key])]
+    return printable(shlex.join(words))
