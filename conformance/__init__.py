@@ -1,0 +1,34 @@
+"""The specification and its judge: clauses, bounds, the runner, witnesses."""
+
+from softcert.conformance.clauses import CLAUSES
+from softcert.conformance.model import (
+    Finding,
+    OracleError,
+    RequestError,
+    Run,
+    Trial,
+    Verdict,
+    Witness,
+)
+from softcert.conformance.profiles import PROFILES, Profile
+from softcert.conformance.replay import replay
+from softcert.conformance.runner import Progress, check, choose_clauses
+from softcert.conformance.spec import Clause
+
+__all__ = [
+    "CLAUSES",
+    "PROFILES",
+    "Clause",
+    "Finding",
+    "OracleError",
+    "Profile",
+    "Progress",
+    "RequestError",
+    "Run",
+    "Trial",
+    "Verdict",
+    "Witness",
+    "check",
+    "choose_clauses",
+    "replay",
+]

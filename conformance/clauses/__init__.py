@@ -1,0 +1,38 @@
+"""The specification: every clause, in the order in which `softcert spec` prints them."""
+
+from __future__ import annotations
+
+from softcert.conformance.clauses import (
+    accuracy,
+    bias,
+    determinism,
+    jacobian,
+    limits,
+    logistic,
+    luce,
+    order,
+    permutation,
+    purity,
+    simplex,
+    stability,
+    translation,
+)
+from softcert.conformance.spec import Clause
+
+_MODULES = (
+    simplex,
+    accuracy,
+    translation,
+    bias,
+    order,
+    permutation,
+    limits,
+    logistic,
+    luce,
+    jacobian,
+    stability,
+    determinism,
+    purity,
+)
+
+CLAUSES: tuple[Clause, ...] = tuple(clause for module in _MODULES for clause in module.CLAUSES)

@@ -1,0 +1,97 @@
+"""Certified error within the contract's bound, over families, lengths, shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from softcert.conformance.context import Context
+from softcert.conformance.families import FAMILIES
+from softcert.conformance.growing import from_rows, one_call, operands_from, stack, sweep
+from softcert.conformance.judge import judge_values
+from softcert.conformance.families import make_row
+from softcert.conformance.spec import ALL_OPS, DERIVATIVE_OPS, FORWARD_OPS, Clause, Seedling
+from softcert.conformance.strategies import seedlings
+
+_SHORT = tuple(range(1, 34))
+_EDGES = (63, 64, 65, 95, 127, 128, 129, 191, 255, 256, 257, 383, 511, 512, 513, 1000, 1023, 1024, 1025)
+_LONG = (2047, 2049, 4095, 4096, 4097, 8191, 8193, 16385, 32769, 65537, 131072)
+_VERY_LONG = (262145, 1048577)
+_SWEPT = ("normal", "peak-last", "offset-down", "offset-up")
+#: The longest rows take the first two; derivatives, whose truth is summed exactly, the first.
+_LONG_FAMILIES = ("peak-last", "normal", "equal", "one-hot")
+_BATCHES = ((2, 3, 7), (3, 2, 2, 5), (17, 9), (33, 5), (65, 16), (130, 3), (257, 4), (1025, 2))
+
+
+def _families(context: Context) -> Iterator[Seedling]:
+    yield from from_rows(context, ([0.0], [0.0, 0.0], [0.0, 1.0], [1.0, 2.0, 8.0]), "simple")
+    for family in FAMILIES:
+        if context.op in DERIVATIVE_OPS and family in {"masked", "masked-first", "near-overflow"}:
+            continue
+        for n in (3, 8, 37):
+            for spread in (1.0, 10.0):
+                x = make_row(family, n, n, spread, context.dtype)
+                yield Seedling(operands_from(context, x, n), family=family)
+    if context.beta and context.op == "softmax":
+        for beta in (0.01, 0.5, 2.0, 1.7, 10.0, -1.0, -0.3):
+            x = make_row("normal", 9, 3, 3.0, context.dtype)
+            yield Seedling((x,), beta=beta, family="normal")
+
+
+def _lengths(context: Context) -> Iterator[Seedling]:
+    yield from sweep(context, _SHORT, _SWEPT)
+    yield from sweep(context, _EDGES, _SWEPT)
+    long = _LONG if context.thorough >= 1 else _LONG[:5]
+    for n in (*long, *(_VERY_LONG if context.thorough > 1 else ())):
+        for family in (
+            _LONG_FAMILIES if n <= 8193 else _LONG_FAMILIES[: 2 if context.op in FORWARD_OPS else 1]
+        ):
+            x = make_row(family, n, n, 1.0, context.dtype)
+            yield Seedling(operands_from(context, x, n), family=family)
+
+
+def _shapes(context: Context) -> Iterator[Seedling]:
+    for shape in _BATCHES:
+        yield stack(context, shape, -1, "normal")
+
+
+CLAUSES = (
+    Clause(
+        id="accuracy.certified",
+        statement="every result is within the contract's bound of the exact value, over every family of inputs",
+        mathematics="|computed - exact| <= bound(format, accumulator, exp error, n, gaps) in ulps at exact",
+        source="Blanchard, Higham & Higham, IMA J. Numer. Anal. 41(4) 2021, doi:10.1093/imanum/draa038, repaired",
+        in_practice="a polynomial exp of low degree, an epsilon in the denominator, a clamped argument: "
+        "all invisible to allclose at 1e-2",
+        ops=ALL_OPS,
+        directed=_families,
+        drawn=seedlings,
+        grow=one_call,
+        judge=judge_values,
+        accuracy=True,
+        effort=2.0,
+    ),
+    Clause(
+        id="accuracy.length",
+        statement="the bound holds at every length, next to powers of two and block sizes too",
+        mathematics="the same bound, n from 1 to 131072 and beyond",
+        source="as accuracy.certified; lengths after pytorch#143644 (n = 517) and NNPACK#174 (n mod 8)",
+        in_practice="a wrong tail, a padded key that enters the sum, an accumulator that stops growing at 2048",
+        ops=ALL_OPS,
+        directed=_lengths,
+        grow=one_call,
+        judge=judge_values,
+        accuracy=True,
+    ),
+    Clause(
+        id="accuracy.batch",
+        statement="every row of a batch gets its own result, whatever the number and shape of the rows",
+        mathematics="f(X)[r] within the bound of f(X[r]) for each row r",
+        source="derivation: the ops act on each row alone",
+        in_practice="rows past the first block wrong, one maximum or one sum for the whole array",
+        ops=ALL_OPS,
+        directed=_shapes,
+        grow=one_call,
+        judge=judge_values,
+        accuracy=True,
+    ),
+)

@@ -1,0 +1,140 @@
+"""Errors are not biased: many small errors of one sign add up where large ones of both do not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from softcert.backends.types import Array, Call
+from softcert.conformance.context import Context
+from softcert.conformance.evidence import not_numbers, ordinary
+from softcert.conformance.families import Scale, make_row, to_dtype
+from softcert.conformance.growing import one_call
+from softcert.conformance.model import Finding, Judgement, Trial
+from softcert.conformance.spec import FORWARD_OPS, Clause, Seedling, rows_last
+
+_ROWS = 400
+_LONGEST = 96
+_REPEATED = "repeated maximum"
+_Z = 6.0
+#: Mean error in ulps that a contract-conforming kernel may show besides chance; see `_allowed`.
+_LAST_ROUNDING = 0.25
+
+
+def _repeated(context: Context) -> Iterator[Seedling]:
+    """Rows of k equal maxima, k no power of two, and others that underflow to nothing."""
+    scale = Scale.of(context.dtype)
+    rng = np.random.default_rng(41)
+    counts = [k for k in range(3, _LONGEST) if k & (k - 1)]
+    rows = np.full((_ROWS, _LONGEST), -0.75 * scale.largest)
+    level = 0.0 if context.op == "softmax" else 64.0
+    for row in rows:
+        row[: rng.choice(counts)] = level
+    yield Seedling((to_dtype(rng.permuted(rows, axis=-1), context.dtype),), family=_REPEATED)
+
+
+def _random(context: Context) -> Iterator[Seedling]:
+    rows = [make_row("normal", 8, seed, 2.0, context.dtype) for seed in range(_ROWS)]
+    yield Seedling((np.stack(rows),), family="normal")
+
+
+def _row_errors(call: Call, value: Array, context: Context) -> tuple[NDArray[np.float64], float]:
+    """Mean signed error of each row in ulps, results that are 0 by underflow left out, and the enclosures' width."""
+    truth = context.truth(call)
+    low, high = truth.signed_error_ulp(value)
+    if call.op == "logsumexp":
+        return (low + high) / 2, float((high - low).max())
+    axis = int(call.params["axis"])
+    large = rows_last(truth.in_ulps(context.dtype)[0], axis) >= 0.5 / context.arithmetic.u_out
+    if call.op == "log_softmax":
+        large &= rows_last(np.abs(truth.to_float64()), axis) < 1e3
+    middle = np.where(large, rows_last((low + high) / 2, axis), 0.0)
+    count = np.maximum(large.sum(axis=-1), 1)
+    return middle.sum(axis=-1) / count, float((high - low).max())
+
+
+def _allowed(trial: Trial, context: Context) -> float:
+    """Mean error that the contract itself allows, in ulps, besides chance.
+
+    At equal maxima every weight is exp(0), the sum is an integer and only the last roundings err: to
+    nearest they have no bias, and a quarter of an ulp is far from the half of truncation. At random
+    rows an exponential within its ulps may err on one side throughout.
+    """
+    exp_bias = 0.0 if trial.family == _REPEATED else context.arithmetic.exp_ulp
+    wider = context.arithmetic.u_compute / context.arithmetic.u_out
+    return _LAST_ROUNDING + exp_bias * wider
+
+
+def _judge(trial: Trial, results: tuple[Array, ...], context: Context) -> Judgement:
+    call, value = trial.calls[0], results[0]
+    if not ordinary(call):
+        return Judgement()
+    missing = not_numbers(0, call, value)
+    if missing is not None:
+        return missing
+    errors, width = _row_errors(call, value, context)
+    if not np.isfinite(errors).all():
+        return Judgement()
+    rows = errors.size
+    mean = float(errors.mean())
+    deviation = float(errors.std(ddof=1)) if rows > 1 else 0.0
+    chance = _Z * deviation / np.sqrt(rows)
+    bound = _allowed(trial, context) + chance
+    certified = (max(0.0, abs(mean) - width), abs(mean) + width)
+    finding = None
+    if certified[0] > bound:
+        finding = _finding(mean, certified, bound, rows, deviation)
+    return Judgement(
+        finding=finding,
+        error_ulp=certified,
+        mean_ulp=abs(mean),
+        bound_ulp=bound,
+        margin=certified[1] / bound,
+        elements=int(value.size),
+        errors=(mean, mean / (deviation / np.sqrt(rows)) if deviation else 0.0, float(rows)),
+    )
+
+
+def _finding(mean: float, error: tuple[float, float], bound: float, rows: int, deviation: float) -> Finding:
+    return Finding(
+        call=0,
+        index=None,
+        quantity=f"mean over {rows} rows of the row's mean signed error",
+        exact=None,
+        observed=f"{mean:+.6f} ulp",
+        error_ulp=error,
+        bound_ulp=bound,
+        message=(
+            f"the mean signed error over {rows} rows is {mean:+.3f} ulp (standard deviation {deviation:.3f} a row):"
+            f" more than the {bound:.3f} ulp that chance and the contract allow"
+        ),
+    )
+
+
+CLAUSES = (
+    Clause(
+        id="bias.repeated-maximum",
+        statement="over many rows with a repeated maximum the mean signed error is consistent with zero",
+        mathematics="|mean error| <= 1/4 ulp + 6 sigma / sqrt(rows)",
+        source="derivation: exp(0) = 1 and integer sums are exact, so only the last rounding errs; Qiu & Yao, "
+        "arXiv:2510.04212 (biased rounding at repeated maxima breaks training)",
+        in_practice="results truncated towards zero, a reciprocal that is always a little low (tt-metal#52045)",
+        ops=FORWARD_OPS,
+        directed=_repeated,
+        grow=one_call,
+        judge=_judge,
+    ),
+    Clause(
+        id="bias.random",
+        statement="over many random rows the mean signed error is no larger than the exponential's own",
+        mathematics="|mean error| <= (1/4 + E) ulp + 6 sigma / sqrt(rows), E the declared error of exp",
+        source="as bias.repeated-maximum; the test of TOSA's reference model for sums of products",
+        in_practice="an approximation fitted from one side",
+        ops=("softmax",),
+        directed=_random,
+        grow=one_call,
+        judge=_judge,
+    ),
+)

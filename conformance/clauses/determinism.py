@@ -1,0 +1,113 @@
+"""The same call gives the same bits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from softcert.backends.types import Output
+from softcert.conformance.context import Context
+from softcert.conformance.evidence import broken, relation_finding
+from softcert.conformance.families import make_row
+from softcert.conformance.growing import call_of, operands_from, stack, trial_of
+from softcert.conformance.judge import quantity
+from softcert.conformance.model import Judgement, Trial
+from softcert.conformance.spec import ALL_OPS, Clause, Seedling
+
+_REPEATS = 120
+#: Bits compared as unsigned integers, so that NaN equals NaN and 0 differs from -0.
+_BITS = {2: np.uint16, 4: np.uint32, 8: np.uint64}
+
+
+def differing(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Where two arrays of one shape and dtype differ in any bit."""
+    if a.shape != b.shape or a.dtype != b.dtype or a.dtype.itemsize not in _BITS:
+        return np.ones(a.shape, dtype=np.bool_)
+    bits = _BITS[a.dtype.itemsize]
+    different: np.ndarray = np.ascontiguousarray(a).view(bits) != np.ascontiguousarray(b).view(bits)
+    return different
+
+
+def _grow(seedling: Seedling, context: Context) -> Trial:
+    return trial_of(seedling, call_of(seedling, context, repeat=_REPEATS))
+
+
+def _inspect(trial: Trial, outputs: tuple[Output, ...], context: Context) -> Judgement:
+    if not context.contract.deterministic:
+        return Judgement()
+    (output,), (call,) = outputs, trial.calls
+    elements = int(output.value.size)
+    if output.distinct is None:
+        return Judgement(elements=elements)
+    where = differing(output.value, output.distinct)
+    at = tuple(int(i) for i in np.argwhere(where)[0]) if output.value.ndim else ()
+    first, second = (float(a[at]).hex() for a in (output.distinct, output.value))
+    message = f"the same call gave {first} once and {second} another time, in {call.repeat} calls"
+    return broken(relation_finding(0, at, quantity(call, at), f"{first} | {second}", message), elements)
+
+
+def _rows(context: Context) -> Iterator[Seedling]:
+    for family, n in (("normal", 3), ("normal", 64), ("ties", 33), ("increasing", 130)):
+        x = make_row(family, n, n, 2.0, context.dtype)
+        yield Seedling(operands_from(context, x, n), family=family)
+    yield stack(context, (9, 40), -1, "normal")
+
+
+def _grow_batch(seedling: Seedling, context: Context) -> Trial:
+    """The whole batch, and each of its first rows alone."""
+    alone = [tuple(np.ascontiguousarray(a[i : i + 1]) for a in seedling.operands) for i in range(3)]
+    calls = (call_of(seedling, context), *(call_of(seedling, context, row) for row in alone))
+    return trial_of(seedling, *calls)
+
+
+def _inspect_batch(trial: Trial, outputs: tuple[Output, ...], context: Context) -> Judgement:
+    whole = outputs[0].value
+    elements = int(whole.size)
+    for i, output in enumerate(outputs[1:]):
+        if whole[i : i + 1].shape != output.value.shape:
+            return Judgement(elements=elements)
+        where = differing(whole[i : i + 1], output.value)
+        if where.any() and context.contract.batch_invariant:
+            at = tuple(int(k) for k in np.argwhere(where)[0])
+            name = quantity(trial.calls[i + 1], at)
+            message = (
+                f"row {i} of the batch differs in its bits from the same row alone, although promised equal"
+            )
+            return broken(relation_finding(i + 1, at, name, output.value[at], message), elements)
+    return Judgement(elements=elements)
+
+
+def _batches(context: Context) -> Iterator[Seedling]:
+    for shape in ((4, 7), (9, 33), (33, 130)):
+        yield stack(context, shape, -1, "normal")
+
+
+CLAUSES = (
+    Clause(
+        id="determinism.repeat",
+        statement=f"the same call gives the same bits, {_REPEATS} times in a row",
+        mathematics="f(x) = f(x), bit for bit",
+        source="the contract's deterministic field",
+        in_practice="uninitialised memory, races, stochastic rounding, a deterministic flag that is ignored "
+        "(flash-attention#2244)",
+        ops=ALL_OPS,
+        directed=_rows,
+        grow=_grow,
+        inspect=_inspect,
+    ),
+    Clause(
+        id="determinism.batch-invariance",
+        statement="a row's result does not depend on its batch, bit for bit",
+        mathematics="f(X)[r] = f(X[r])",
+        source="the contract's batch_invariant field",
+        in_practice="another summation order for another batch size",
+        ops=ALL_OPS,
+        directed=_batches,
+        grow=_grow_batch,
+        inspect=_inspect_batch,
+        applies=lambda c: (
+            None if c.contract.batch_invariant else "the contract does not promise batch invariance"
+        ),
+    ),
+)

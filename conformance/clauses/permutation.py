@@ -1,0 +1,74 @@
+"""Softmax commutes with every permutation of its row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from softcert.backends.types import Array
+from softcert.conformance.context import Context
+from softcert.conformance.evidence import ratio_judgement
+from softcert.conformance.families import make_row
+from softcert.conformance.growing import call_of, operands_from, trial_of
+from softcert.conformance.judge import combine, judge_values
+from softcert.conformance.model import Judgement, Trial
+from softcert.conformance.spec import ALL_OPS, DERIVATIVE_OPS, Clause, Seedling
+from softcert.conformance.strategies import seedlings
+
+
+def _grow(seedling: Seedling, context: Context) -> Trial | None:
+    n = seedling.operands[0].shape[-1]
+    if n < 2 or seedling.axis != -1:
+        return None
+    seed = int(seedling.extra.get("seed", 0))
+    order = np.random.default_rng(seed).permutation(n) if seed else np.arange(n)[::-1]
+    moved = tuple(np.ascontiguousarray(a[..., order]) for a in seedling.operands)
+    calls = call_of(seedling, context), call_of(seedling, context, moved)
+    return trial_of(seedling, *calls, relation={"seed": seed})
+
+
+def _judge(trial: Trial, results: tuple[Array, ...], context: Context) -> Judgement:
+    """Each order of the row is within the bound of the same exact values, and so are its ratios."""
+    values = judge_values(trial, results, context)
+    if values.finding is not None or context.op != "softmax":
+        return values
+    ratios = ratio_judgement(trial, results, context)
+    return values if ratios.finding is None else combine([replace(values, finding=None), ratios])
+
+
+def _rows(context: Context) -> Iterator[Seedling]:
+    families = (
+        "normal",
+        "ties",
+        "increasing",
+        "peak-last",
+        "peak-first",
+        "masked",
+        "masked-first",
+        "offset-down",
+    )
+    for family in families:
+        if context.op in DERIVATIVE_OPS and family.startswith("masked"):
+            continue
+        for n in (3, 8, 9, 33, 130):
+            for seed in (0, 1):
+                x = make_row(family, n, n, 2.0, context.dtype)
+                yield Seedling(operands_from(context, x, n), family=family, extra={"seed": seed})
+
+
+CLAUSES = (
+    Clause(
+        id="permutation.equivariance",
+        statement="a permuted row gives the permuted result, within the bounds of each",
+        mathematics="softmax(P x) = P softmax(x) for every permutation P",
+        source="definition; flash-attention#1930 (NaN that depends on where the -inf logits stand)",
+        in_practice="a bias that grows with the position, -inf logits at the start of a row giving NaN",
+        ops=ALL_OPS,
+        directed=_rows,
+        drawn=seedlings,
+        grow=_grow,
+        judge=_judge,
+    ),
+)

@@ -1,0 +1,167 @@
+"""A call reads its inputs, gives its result, and leaves everything else as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from softcert.backends.types import LAYOUTS, SIDE_EFFECTS, Output
+from softcert.conformance.clauses.determinism import differing
+from softcert.conformance.context import Context, expected_shape
+from softcert.conformance.evidence import broken, judge_shape, relation_finding
+from softcert.conformance.families import make_row
+from softcert.conformance.growing import call_of, one_call, operands_from, stack, trial_of
+from softcert.conformance.judge import judge_values, quantity
+from softcert.conformance.model import Judgement, Trial
+from softcert.conformance.spec import ALL_OPS, Clause, Seedling
+
+_SHAPES = ((1,), (5,), (4, 3), (1, 1), (2, 1, 5), (2, 3, 4, 5), (3, 33))
+
+
+def _shapes(context: Context) -> Iterator[Seedling]:
+    for shape in _SHAPES:
+        for axis in sorted({-1, 0, -len(shape)}, reverse=True):
+            yield stack(context, shape, axis, "normal")
+
+
+def _judge_side_effects(trial: Trial, outputs: tuple[Output, ...], _context: Context) -> Judgement:
+    for position, output in enumerate(outputs):
+        if output.side_effects:
+            effects = "; ".join(SIDE_EFFECTS[name] for name in output.side_effects)
+            return broken(
+                relation_finding(position, None, "side effects", ", ".join(output.side_effects), effects), 1
+            )
+    return Judgement(elements=sum(int(o.value.size) for o in outputs))
+
+
+def _plain(context: Context) -> Iterator[Seedling]:
+    for n in (1, 3, 8, 64):
+        x = make_row("normal", n, n, 2.0, context.dtype)
+        yield Seedling(operands_from(context, x, n), family="normal")
+    yield stack(context, (5, 9), -1, "normal")
+    yield stack(context, (5, 9), 0, "normal")
+    yield stack(context, (1024, 3), -1, "normal")
+
+
+def _grow_twice(seedling: Seedling, context: Context) -> Trial:
+    call = call_of(seedling, context)
+    return trial_of(seedling, call, call, call)
+
+
+def _laid_out(context: Context) -> Iterator[Seedling]:
+    for layout in LAYOUTS:
+        for shape, axis in (((7,), -1), ((4, 5), -1), ((4, 5), 0), ((3, 4, 6), 1), ((3, 70), -1)):
+            plain = stack(context, shape, axis, "normal", 2.0)
+            if layout == "broadcast" and len(shape) > 1:
+                plain = replace(plain, operands=tuple(_same_rows(a) for a in plain.operands))
+            yield replace(plain, layout=layout)
+
+
+def _same_rows(a: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(np.broadcast_to(a[:1], a.shape))
+
+
+def _grow_state(seedling: Seedling, context: Context) -> Trial:
+    """A row, others that differ from it a little or a lot, and the row again."""
+    x = seedling.operands[0]
+    last = tuple(_nudged(a, -1) for a in seedling.operands)
+    swapped = tuple(np.ascontiguousarray(a[..., ::-1]) for a in seedling.operands)
+    first = call_of(seedling, context)
+    others = [call_of(seedling, context, operands) for operands in (last, swapped)]
+    return trial_of(seedling, first, *others, first, relation={"n": int(x.shape[-1])})
+
+
+def _nudged(a: np.ndarray, place: int) -> np.ndarray:
+    moved = a.copy()
+    moved[..., place] = moved[..., place] * moved.dtype.type(0.5) + moved.dtype.type(0.25)
+    return moved
+
+
+def _judge_state(trial: Trial, outputs: tuple[Output, ...], context: Context) -> Judgement:
+    if any(o.value.shape != expected_shape(c) for c, o in zip(trial.calls, outputs, strict=True)):
+        return Judgement()
+    values = judge_values(trial, tuple(o.value for o in outputs), context)
+    if values.finding is not None or not context.contract.deterministic:
+        return values
+    where = differing(outputs[0].value, outputs[-1].value)
+    if not where.any():
+        return values
+    at = tuple(int(i) for i in np.argwhere(np.atleast_1d(where))[0]) if where.ndim else ()
+    message = "the same row gave other bits after calls on other rows: something was kept from call to call"
+    name = quantity(trial.calls[0], at)
+    return broken(
+        relation_finding(len(outputs) - 1, at, name, outputs[-1].value[at], message), values.elements
+    )
+
+
+def _stateful(context: Context) -> Iterator[Seedling]:
+    for n in (2, 5, 33):
+        x = make_row("normal", n, n, 2.0, context.dtype)
+        yield Seedling(operands_from(context, x, n), family="normal")
+    yield stack(context, (4, 6), -1, "normal")
+
+
+CLAUSES = (
+    Clause(
+        id="purity.shape-dtype",
+        statement="the result has the input's shape (logsumexp: without the axis) and the input's dtype",
+        mathematics="f : F^(..., n) -> F^(..., n)",
+        source="the op's signature",
+        in_practice="float64 coming back for float32, kept dimensions, a flattened batch",
+        ops=ALL_OPS,
+        directed=_shapes,
+        grow=one_call,
+        inspect=judge_shape,
+    ),
+    Clause(
+        id="purity.side-effects",
+        statement="a call changes no input, no earlier result, and not the floating-point environment, and its "
+        "result does not live in its input",
+        mathematics="f is a function",
+        source="the op's signature; pytorch#96602 (input overwritten), torch.set_flush_denormal (whole thread)",
+        in_practice="x -= x.max() on the caller's array, a static output buffer, flush-to-zero left on",
+        ops=ALL_OPS,
+        directed=_plain,
+        grow=_grow_twice,
+        inspect=_judge_side_effects,
+    ),
+    Clause(
+        id="purity.layout",
+        statement="strided, reversed, broadcast and transposed inputs give what contiguous ones give",
+        mathematics="f depends on the elements, not on where they lie",
+        source="array semantics; MIOpen (rocm-libraries#11387), mlx#658, burn#4815",
+        in_practice="softmax of the storage in place of softmax of the view",
+        ops=ALL_OPS,
+        directed=_laid_out,
+        grow=one_call,
+        judge=judge_values,
+    ),
+    Clause(
+        id="purity.axis",
+        statement="any axis may be reduced, counted from the front or from the back",
+        mathematics="f(x, axis)[..., :, ...] = f(x[..., :, ...])",
+        source="the op's signature; entmax 1.3 raises on dim=-2",
+        in_practice="the axis ignored, or the whole array normalised at once",
+        ops=ALL_OPS,
+        directed=lambda context: (
+            stack(context, shape, axis, "normal", 2.0)
+            for shape in ((4, 5), (3, 4, 6), (2, 3, 4, 5), (64, 3))
+            for axis in range(-len(shape), len(shape))
+        ),
+        grow=one_call,
+        judge=judge_values,
+    ),
+    Clause(
+        id="purity.stateless",
+        statement="no result is kept across calls: each call answers for its own input",
+        mathematics="f(a), f(b), f(a) give the first and last the same bits, each its own exact value",
+        source="definition of a function; result reuse is a known way of cheating benchmarks",
+        in_practice="a cache keyed by shape, address or first element",
+        ops=ALL_OPS,
+        directed=_stateful,
+        grow=_grow_state,
+        inspect=_judge_state,
+    ),
+)

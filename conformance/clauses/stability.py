@@ -1,0 +1,157 @@
+"""Magnitudes, subnormals, NaN and infinities, empty arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from softcert.backends.types import as_dtype
+from softcert.conformance.context import Context
+from softcert.conformance.evidence import judge_shape
+from softcert.conformance.families import make_row
+from softcert.conformance.growing import one_call, operands_from
+from softcert.conformance.judge import judge_values
+from softcert.conformance.spec import ALL_OPS, DERIVATIVE_OPS, FORWARD_OPS, Clause, Seedling
+from softcert.conformance.strategies import seedlings
+
+_LENGTHS = (1, 2, 3, 8, 9, 17, 33, 70)
+
+
+def _from(families: tuple[str, ...], context: Context) -> Iterator[Seedling]:
+    for family in families:
+        for n in _LENGTHS:
+            for seed in range(3):
+                x = make_row(family, n, seed, 1.0, context.dtype)
+                yield Seedling(operands_from(context, x, seed), family=family)
+
+
+def _with(context: Context, special: float) -> Iterator[Seedling]:
+    """The special value at the first, last and middle place of a row, alone and inside a batch."""
+    for n in _LENGTHS:
+        for place in sorted({0, n // 2, n - 1}):
+            row = make_row("normal", n, n, 1.0, context.dtype)
+            poisoned = row.copy()
+            poisoned[place] = special
+            yield _planted(context, poisoned, special)
+            yield _planted(context, np.stack([row, poisoned, row[::-1]]), special)
+
+
+def _planted(context: Context, x: np.ndarray, special: float) -> Seedling:
+    if context.op not in DERIVATIVE_OPS:
+        return Seedling((x,), family=f"{special} planted")
+    where = ~np.isfinite(x.astype(np.float64))
+    y, dy = operands_from(context, np.where(where, as_dtype(context.dtype).type(0), x))
+    return Seedling(
+        (y, np.where(where, as_dtype(context.dtype).type(special), dy)), family=f"{special} planted"
+    )
+
+
+def _masked(context: Context) -> Iterator[Seedling]:
+    for n in _LENGTHS[1:]:
+        row = make_row("normal", n, n, 1.0, context.dtype)
+        for kept in sorted({1, n // 2, n - 1} - {0}):
+            for masked in (slice(None, n - kept), slice(kept, None)):
+                x = row.copy()
+                x[masked] = -np.inf
+                yield Seedling((x,), family="masked")
+                yield Seedling((np.stack([row, x]),), family="masked")
+    yield from _from(("masked", "masked-first"), context)
+
+
+def _all_masked(context: Context) -> Iterator[Seedling]:
+    dtype = as_dtype(context.dtype)
+    for n in _LENGTHS:
+        masked = np.full(n, -np.inf).astype(dtype)
+        yield Seedling((masked,), family="all -inf")
+        row = make_row("normal", n, n, 1.0, context.dtype)
+        yield Seedling((np.stack([masked, row, masked]),), family="all -inf")
+
+
+def _empty_batch(context: Context) -> Iterator[Seedling]:
+    dtype = as_dtype(context.dtype)
+    for shape in ((0, 1), (0, 5), (2, 0, 3), (0, 3, 4)):
+        zero = np.zeros(shape, dtype=dtype)
+        yield Seedling((zero,) * (2 if context.op in DERIVATIVE_OPS else 1), family="empty batch")
+
+
+CLAUSES = (
+    Clause(
+        id="stability.magnitude",
+        statement="logits up to the largest float of the format give the right result, not NaN or infinity",
+        mathematics="the accuracy bound for |x| up to the largest finite number, gaps up to twice it",
+        source="safe softmax: exp(x - max)",
+        in_practice="inf/inf without the maximum subtracted; x * log2(e) overflowing before the subtraction",
+        ops=FORWARD_OPS,
+        directed=lambda context: _from(("near-overflow", "wide", "offset-up", "offset-down"), context),
+        drawn=lambda context: seedlings(context, families=("near-overflow", "wide")),
+        grow=one_call,
+        judge=judge_values,
+    ),
+    Clause(
+        id="stability.subnormal",
+        statement="subnormal logits, and results in the subnormal range, are computed and not flushed",
+        mathematics="the accuracy bound with its underflow term",
+        source="IEEE 754 gradual underflow; flushing only where the contract declares it",
+        in_practice="flush-to-zero compiled in by -ffast-math, an argument clamped short of the underflow threshold",
+        ops=FORWARD_OPS,
+        directed=lambda context: _from(("subnormal-logits", "tiny-outputs", "gap-sweep"), context),
+        grow=one_call,
+        judge=judge_values,
+    ),
+    Clause(
+        id="stability.nan",
+        statement="a NaN makes its own row NaN, and no other row",
+        mathematics="NaN in row r gives NaN in all of row r; the other rows keep their exact values",
+        source="IEEE 754 propagation; the contract's nan field",
+        in_practice="a maximum that ignores NaN and a result that looks healthy; a NaN leaking into the next row",
+        ops=ALL_OPS,
+        directed=lambda context: _with(context, np.nan),
+        grow=one_call,
+        judge=judge_values,
+    ),
+    Clause(
+        id="stability.plus-inf",
+        statement="a +inf logit gives NaN at its place, and disturbs no other row",
+        mathematics="inf - inf is undefined: softmax NaN at +inf; lse +inf or NaN",
+        source="the contract's plus_inf field; vendors differ (scipy#23225, jax#21495)",
+        in_practice="[1, 0] invented for a row that has no answer",
+        ops=FORWARD_OPS,
+        directed=lambda context: _with(context, np.inf),
+        grow=one_call,
+        judge=judge_values,
+    ),
+    Clause(
+        id="stability.minus-inf",
+        statement="-inf among finite logits gives exactly 0 (log_softmax: -inf) and changes nothing else",
+        mathematics="exp(-inf) = 0",
+        source="IEEE 754; masks are written this way",
+        in_practice="NaN when the masked logits come first and the running maximum is still -inf (vllm#56578)",
+        ops=FORWARD_OPS,
+        directed=_masked,
+        grow=one_call,
+        judge=judge_values,
+    ),
+    Clause(
+        id="stability.all-minus-inf",
+        statement="a row of -inf only gives what the contract says (default: NaN; its logsumexp is -inf)",
+        mathematics="0/0; log 0 = -inf",
+        source="the contract's all_minus_inf field; IEEE 754-2019 section 9.2.1 for log 0",
+        in_practice="one masked row making every gradient of the batch NaN (pytorch#41508); a silent mean",
+        ops=FORWARD_OPS,
+        directed=_all_masked,
+        grow=one_call,
+        judge=judge_values,
+    ),
+    Clause(
+        id="stability.empty-batch",
+        statement="a batch of no rows gives a result of no rows",
+        mathematics="shape (0, n) in, shape (0, n) out; logsumexp (0, n) in, (0,) out",
+        source="array semantics",
+        in_practice="a crash on the last, empty batch of a data set",
+        ops=ALL_OPS,
+        directed=_empty_batch,
+        grow=one_call,
+        inspect=judge_shape,
+    ),
+)

@@ -1,0 +1,199 @@
+"""The plain data of a conformance run: trials, findings, verdicts, the run itself.
+
+Everything here is frozen and becomes JSON by `to_json`; the schema of the files is
+`schemas/run-1.json` and `schemas/witness-1.json`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, Literal
+
+from softcert.backends.types import Call, Failure, Output
+
+SCHEMA = 1
+
+Status = Literal["pass", "fail", "vacuous", "error", "skip", "xfail"]
+#: What each status says, in the order in which reports list them.
+STATUSES: Mapping[str, str] = MappingProxyType(
+    {
+        "fail": "the clause is broken, and the witness proves it",
+        "error": "the subject crashed, hung, raised, or gave something that is no answer",
+        "vacuous": "the bound would have accepted anything, so nothing was shown",
+        "xfail": "broken as expected, for the reason given",
+        "skip": "not examined, for the reason given",
+        "pass": "nothing that was tried breaks the clause",
+    }
+)
+BROKEN: frozenset[str] = frozenset({"fail", "error"})
+
+
+class RequestError(Exception):
+    """The request or a file is wrong; the message is one clear sentence (exit status 2)."""
+
+
+class OracleError(Exception):
+    """Two independent oracles disagree: softcert itself has failed (exit status 3)."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The calls that one examination of a clause makes, and what relates them.
+
+    Attributes
+    ----------
+    calls : made in this order, each judged by the clause.
+    relation : JSON-ready facts that the clause needs to compare them (a shift, a permutation).
+    family : the family of inputs that it was drawn from, for reports.
+    """
+
+    calls: tuple[Call, ...]
+    relation: Mapping[str, Any] = field(default_factory=dict)
+    family: str = ""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One certified violation.
+
+    Attributes
+    ----------
+    call : which call of the trial shows it.
+    index : position in that call's result, or None where the finding concerns all of it.
+    quantity : what `exact` encloses, in words: "softmax(x)[3]", "sum of the outputs".
+    exact : decimal strings (lower, upper) that enclose the exact value, or None.
+    observed : what the subject gave, a hexadecimal float or words.
+    error_ulp : certified (lower, upper) error in ulps of the result's format, or None.
+    bound_ulp : the bound that the lower end exceeds, or None.
+    message : one sentence that a kernel author can act on.
+    """
+
+    call: int
+    index: tuple[int, ...] | None
+    quantity: str
+    exact: tuple[str, str] | None
+    observed: str
+    error_ulp: tuple[float, float] | None
+    bound_ulp: float | None
+    message: str
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What judging one trial gave.
+
+    Attributes
+    ----------
+    finding : the worst violation, or None.
+    error_ulp : certified (lower, upper) of the largest error in the trial, in ulps.
+    mean_ulp : mean absolute error over the trial's elements, in ulps.
+    bound_ulp : the bound at the element of the largest margin.
+    margin : largest (certified upper end of error) / bound over the elements.
+    elements : how many results were judged.
+    vacuous : the bound accepts every value in the range of the op.
+    errors : midpoints of the signed errors in ulps, for statistics; may be empty.
+    """
+
+    finding: Finding | None = None
+    error_ulp: tuple[float, float] = (0.0, 0.0)
+    mean_ulp: float = 0.0
+    bound_ulp: float = 0.0
+    margin: float = 0.0
+    elements: int = 0
+    vacuous: bool = False
+    errors: Sequence[float] = ()
+
+
+@dataclass(frozen=True)
+class Witness:
+    """A trial that shows a defect, with what the subject answered and the certificate.
+
+    Attributes
+    ----------
+    replies : the subject's reply to each call.
+    seed : the seed of the run that found it.
+    """
+
+    clause: str
+    op: str
+    dtype: str
+    subject: str
+    trial: Trial
+    replies: tuple[Output | Failure, ...]
+    finding: Finding
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer for one clause x op x dtype of one subject.
+
+    Attributes
+    ----------
+    cases : trials judged.
+    error_max : certified (lower, upper) of the largest error seen, in ulps.
+    error_mean : mean absolute error over every element judged, in ulps.
+    bound_ulp : the bound at the worst element.
+    margin : largest error / bound seen (certified upper end).
+    grade : A, B, C or F on accuracy verdicts, else empty.
+    controls : "caught" or "passed" for each wrong answer that was judged in the subject's place.
+    statistics : what plots are drawn from: `by_length`, `histogram`, `bias`.
+    seconds : wall time that the verdict took.
+    """
+
+    clause: str
+    op: str
+    dtype: str
+    status: Status
+    cases: int = 0
+    elements: int = 0
+    error_max: tuple[float, float] = (0.0, 0.0)
+    error_mean: float = 0.0
+    bound_ulp: float = 0.0
+    margin: float = 0.0
+    grade: str = ""
+    message: str = ""
+    witness: Witness | None = None
+    controls: Mapping[str, str] = field(default_factory=dict)
+    statistics: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def with_status(self, status: Status, message: str) -> Verdict:
+        """Return the same verdict under another status, with the reason."""
+        return replace(self, status=status, message=message)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Every verdict on one subject, with all that is needed to repeat them.
+
+    Attributes
+    ----------
+    subject : how it was named on the command line.
+    name : how reports call it.
+    contract : JSON-ready contract that the bounds were taken from.
+    environment : machine, versions, softcert's own version.
+    request : profile, seed, ops, dtypes, clauses.
+    speed : rows of measured speed (op, dtype, shape, seconds, bytes per second), or empty.
+    """
+
+    subject: str
+    name: str
+    contract: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    request: Mapping[str, Any]
+    verdicts: tuple[Verdict, ...]
+    speed: tuple[Mapping[str, Any], ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def broken(self) -> tuple[Verdict, ...]:
+        """The verdicts that make the run fail."""
+        return tuple(v for v in self.verdicts if v.status in BROKEN)
+
+    @property
+    def conforms(self) -> bool:
+        """Whether no clause is broken."""
+        return not self.broken

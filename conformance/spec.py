@@ -1,0 +1,108 @@
+"""What a clause is: one named requirement, where its inputs come from, and how an answer is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from softcert.backends.types import DTYPES, Array, Output
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
+    from softcert.conformance.context import Context
+    from softcert.conformance.model import Judgement, Trial
+
+#: The ops that take logits, and those that take a probability vector and a tangent or cotangent.
+FORWARD_OPS = ("softmax", "log_softmax", "logsumexp")
+DERIVATIVE_OPS = ("softmax_vjp", "softmax_jvp")
+ALL_OPS = (*FORWARD_OPS, *DERIVATIVE_OPS)
+
+
+@dataclass(frozen=True)
+class Seedling:
+    """The operands that a trial grows from, small enough to be shrunk on their own.
+
+    Attributes
+    ----------
+    operands : arrays of one dtype and shape, in the order of `OPERANDS[op]`.
+    beta : inverse temperature; 1.0 where the subject takes none.
+    axis : the reduced axis.
+    layout : how the operands lie in memory.
+    family : the family of inputs that they were drawn from.
+    extra : JSON-ready facts for the clause that grows the trial (a shift, a subset, a permutation seed).
+    """
+
+    operands: tuple[Array, ...]
+    beta: float = 1.0
+    axis: int = -1
+    layout: str = "contiguous"
+    family: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Number of elements of one operand."""
+        return int(self.operands[0].size)
+
+    def key(self) -> tuple[Any, ...]:
+        """Hashable identity, bit for bit."""
+        arrays = tuple((a.dtype.str, a.shape, a.tobytes()) for a in self.operands)
+        return (arrays, self.beta, self.axis, self.layout, tuple(sorted(self.extra.items())))
+
+
+Grow = Callable[[Seedling, "Context"], "Trial | None"]
+Judge = Callable[["Trial", tuple[Array, ...], "Context"], "Judgement"]
+Inspect = Callable[["Trial", tuple[Output, ...], "Context"], "Judgement"]
+
+
+@dataclass(frozen=True)
+class Clause:
+    """One named requirement.
+
+    Attributes
+    ----------
+    id : stable, `group.name`.
+    statement : what must hold, one line.
+    mathematics : the same in symbols.
+    source : paper, standard or derivation that it rests on.
+    in_practice : what a violation looks like in real software.
+    ops, dtypes : what it speaks of.
+    directed : seedlings that every run examines, smallest first.
+    drawn : strategy of the seedlings that Hypothesis draws, or None.
+    grow : the trial of a seedling, or None where the seedling does not fit the clause.
+    judge : what the answers to a trial amount to; only answers of the right shape and dtype reach it.
+    inspect : the same for clauses that look at how the answer came about; any array reaches it.
+    applies : whether the subject can be asked at all, by its context.
+    accuracy : its largest error grades the op.
+    effort : multiple of the profile's number of drawn examples.
+    """
+
+    id: str
+    statement: str
+    mathematics: str
+    source: str
+    in_practice: str
+    ops: tuple[str, ...]
+    grow: Grow
+    directed: Callable[[Context], Iterable[Seedling]]
+    judge: Judge | None = None
+    inspect: Inspect | None = None
+    drawn: Callable[[Context], SearchStrategy[Seedling]] | None = None
+    dtypes: tuple[str, ...] = DTYPES
+    applies: Callable[[Context], str | None] = lambda _context: None
+    accuracy: bool = False
+    effort: float = 1.0
+
+    @property
+    def group(self) -> str:
+        """The part of the id before the dot."""
+        return self.id.partition(".")[0]
+
+
+def rows_last(array: Array, axis: int) -> Array:
+    """View of `array` with the reduced axis last."""
+    return np.moveaxis(array, axis, -1)
