@@ -64,18 +64,20 @@ class Row:
     def __init__(self, row: Sequence[float], beta: Fraction, digits: int) -> None:
         self.context = Context(prec=digits, Emax=MAX_EMAX, Emin=MIN_EMIN)
         self.unit = Fraction(10) ** (1 - digits)
-        scaled = Counter(beta * Fraction(v) for v in row if v != -math.inf)
-        self.top = max(scaled)
-        self.ties = scaled[self.top]
-        self.tied = len(scaled) == 1
-        near = {v - self.top: k for v, k in scaled.items() if v < self.top and self.top - v <= FAR}
+        counts = Counter(v if beta else 0.0 for v in row if v != -math.inf)
+        largest = max(counts) if beta >= 0 else min(counts)
+        self.top = beta * Fraction(largest)
+        self.ties = counts.pop(largest)
+        self.tied = not counts
+        gaps = sorted((beta * Fraction(v) - self.top, k) for v, k in counts.items())
+        near = [(d, k) for d, k in gaps if -d <= FAR]
         # a weight is off by |d| units for rounding d, one for exp, one for its multiplicity,
         # and each addition by one more
-        self.error = (max((-d for d in near), default=Fraction(0)) + 3 + len(near)) * self.unit
-        self.far = (sum(scaled.values()) - self.ties - sum(near.values())) * TINY
+        self.error = (-near[0][0] + 3 + len(near) if near else 1) * self.unit
+        self.far = (sum(counts.values()) - sum(k for _, k in near)) * TINY
         others = Decimal(0)
-        for d in sorted(near):  # smallest first
-            others = self.context.add(others, self.context.multiply(self._weight(d), Decimal(near[d])))
+        for d, k in near:  # smallest first
+            others = self.context.add(others, self.context.multiply(self._weight(d), Decimal(k)))
         self.others = others
 
     def _weight(self, d: Fraction) -> Decimal:
