@@ -97,32 +97,29 @@ def _outward(m: int, e: int, digits: int, *, up: bool) -> str:
     return _placed(value, exponent - digits + 1, digits)
 
 
+def _decimal_exponent(value: Fraction) -> int:
+    """floor(log10 value) of a positive rational."""
+    exponent = len(str(value.numerator)) - len(str(value.denominator))
+    return exponent if value >= Fraction(10) ** exponent else exponent - 1
+
+
 def fraction_bounds(value: Fraction, digits: int) -> tuple[str, str]:
-    """`outward_bounds` of a rational: equal strings where `digits` digits hold it."""
+    """`outward_bounds` of a nonzero rational: equal strings where `digits` digits hold it."""
     if value < 0:
         low, high = fraction_bounds(-value, digits)
         return "-" + high, "-" + low
-    exponent = (
-        _exponent_guess(Interval(value.numerator, value.numerator, 0)) - len(str(value.denominator)) + 1
-    )
-    scaled = value * Fraction(10) ** (digits - 1 - exponent)
-    low_int, high_int = scaled.numerator // scaled.denominator, -(-scaled.numerator // scaled.denominator)
-    return _placed(low_int, exponent - digits + 1, digits), _placed(high_int, exponent - digits + 1, digits)
+    unit = _decimal_exponent(value) - digits + 1
+    scaled = value / Fraction(10) ** unit
+    floor, ceiling = scaled.numerator // scaled.denominator, -(-scaled.numerator // scaled.denominator)
+    return _placed(floor, unit, digits), _placed(ceiling, unit, digits)
 
 
 def fraction_digits(value: Fraction, digits: int) -> str:
-    """`digits` significant digits of a rational, rounded to nearest, exact ties to even."""
+    """`digits` significant digits of a nonzero rational, rounded to nearest, exact ties to even."""
     if value < 0:
         return "-" + fraction_digits(-value, digits)
-    exponent = (
-        _exponent_guess(Interval(value.numerator, value.numerator, 0)) - len(str(value.denominator)) + 1
-    )
-    while value >= Fraction(10) ** (exponent + 1):
-        exponent += 1
-    while value < Fraction(10) ** exponent:
-        exponent -= 1
-    scaled = _nearest(value * Fraction(10) ** (digits - 1 - exponent), 0)
-    return _placed(scaled, exponent - digits + 1, digits)
+    unit = _decimal_exponent(value) - digits + 1
+    return _placed(_nearest(value / Fraction(10) ** unit, 0), unit, digits)
 
 
 def _placed(significand: int, exponent: int, digits: int) -> str:

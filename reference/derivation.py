@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from sympy import (
     Expr,
-    Idx,
     IndexedBase,
     KroneckerDelta,
     S,
@@ -27,7 +26,7 @@ from sympy import (
 n = Symbol("n", integer=True, positive=True)
 beta = Symbol("beta", real=True)
 #: Free indices, and the bound one of the sums.
-i, j, k = (Idx(name, (1, n)) for name in "ijk")
+i, j, k = symbols("i j k", integer=True)
 x, y, v = IndexedBase("x"), IndexedBase("y"), IndexedBase("v")
 #: The softmax outputs and the partition function, as plain symbols of the closed forms.
 p_i, p_j, z = symbols("p_i p_j Z", positive=True)
@@ -47,7 +46,7 @@ def partition(scale: Expr = S.One) -> Expr:
     return Sum(exp(scale * x[k]), (k, 1, n))
 
 
-def softmax_of(index: Idx, scale: Expr = S.One) -> Expr:
+def softmax_of(index: Symbol, scale: Expr = S.One) -> Expr:
     """exp(scale x_i) / sum_k exp(scale x_k): the definition."""
     return exp(scale * x[index]) / partition(scale)
 
@@ -113,7 +112,7 @@ def log_softmax_jacobian_proof() -> Proof:
 def jacobian_symmetry_proof() -> Proof:
     """The Jacobian is its own transpose, so jvp and vjp are one function."""
 
-    def entry(a: Idx, b: Idx) -> Expr:
+    def entry(a: Symbol, b: Symbol) -> Expr:
         return collapse(diff(softmax_of(a, beta), x[b]))
 
     # where i = j both are the same expression, so the deltas' factors may be exchanged

@@ -23,6 +23,7 @@ from softcert.reference.interval import (
     ZERO,
     Interval,
     add,
+    at_exponent,
     divide,
     from_fraction,
     multiply,
@@ -74,6 +75,7 @@ def _hull(low: Interval, high: Interval) -> Interval:
 
 def log1p(t: Interval, prec: int) -> Interval:
     """Enclose log(1 + t), t > 0, relatively well however small t is."""
+    t = at_exponent(t, min(t.exp, t.exp + t.lo.bit_length() - prec - GUARD))
     if t.hi.bit_length() + t.exp < -prec - 2:
         # t (1 - t/2) <= log(1 + t) <= t
         return Interval(t.lo - (t.lo >> prec) - 1, t.hi, t.exp)
