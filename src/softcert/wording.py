@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from softcert.conformance.model import Run, Witness
+    from softcert.conformance.model import Run, Verdict, Witness
 
 #: How many numbers of an array are shown before the rest is only counted.
 SHOWN = 8
@@ -25,10 +25,13 @@ def describe_witness(witness: Witness) -> list[str]:
         for name, operand in zip(_operand_names(call.op), call.operands, strict=False):
             lines.append(f"    {name} = {hexadecimal(operand)}  shape {tuple(operand.shape)}")
     finding = witness.finding
-    place = "" if finding.index is None else f" at index {list(finding.index)}"
+    place = f" at index {list(finding.index)}" if finding.index else ""
     lines.append(f"got    {finding.observed}{place}")
     if finding.exact is not None:
-        lines.append(f"exact  {finding.quantity} in [{finding.exact[0]}, {finding.exact[1]}]")
+        lower, upper = finding.exact
+        lines.append(
+            f"exact  {finding.quantity} " + (f"= {lower}" if lower == upper else f"in [{lower}, {upper}]")
+        )
     return lines
 
 
@@ -43,9 +46,22 @@ def hexadecimal(array: object) -> str:
     import numpy as np
 
     numbers = np.asarray(array).reshape(-1)
-    shown = [float(number).hex() for number in numbers[:SHOWN]]
+    shown = [_short_hexadecimal(float(number)) for number in numbers[:SHOWN]]
     more = f", ... {numbers.size - SHOWN} more" if numbers.size > SHOWN else ""
     return f"[{', '.join(shown)}{more}]"
+
+
+def _short_hexadecimal(number: float) -> str:
+    """0x1.8p+1 rather than 0x1.8000000000000p+1, the same number."""
+    mantissa, mark, exponent = number.hex().partition("p")
+    return f"{mantissa.rstrip('0').rstrip('.')}{mark}{exponent}" if "." in mantissa else number.hex()
+
+
+def witness_size(verdict: Verdict) -> int:
+    """Number of input elements of a verdict's witness; 0 where it has none."""
+    if verdict.witness is None:
+        return 0
+    return sum(operand.size for call in verdict.witness.trial.calls for operand in call.operands)
 
 
 def conclusion(run: Run) -> str:
@@ -57,7 +73,7 @@ def conclusion(run: Run) -> str:
     rest = f" ({', '.join(others)})" if others else ""
     if not run.broken:
         return f"{run.name} conforms: no clause broken, {tried}{rest}."
-    clauses = sorted({v.clause for v in run.broken})
-    return (
-        f"{run.name} does not conform: {len(clauses)} clauses broken ({', '.join(clauses)}), {tried}{rest}."
-    )
+    clauses = list(dict.fromkeys(v.clause for v in run.broken))
+    named = ", ".join(clauses[:SHOWN]) + (f" and {len(clauses) - SHOWN} more" if len(clauses) > SHOWN else "")
+    number = f"{len(clauses)} clause{'s' if len(clauses) > 1 else ''}"
+    return f"{run.name} does not conform: {number} broken ({named}), {tried}{rest}."

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 from rich.text import Text
 
-from softcert.wording import conclusion, describe_witness
+from softcert.wording import conclusion, describe_witness, witness_size
 
 if TYPE_CHECKING:
     from softcert.conformance import Progress as Step
@@ -64,9 +64,13 @@ def progress_bar(title: str) -> Iterator[Callable[[Step], None]]:
 def print_run(run: Run, out: Console) -> None:
     """Print grades by op and dtype, each broken clause with its witness, and the conclusion."""
     out.print(_grades(run))
-    for verdict in run.verdicts:
-        if verdict.status in ("fail", "error", "vacuous"):
-            print_verdict(verdict, out)
+    for verdicts in _worth_telling(run.verdicts).values():
+        # One witness a clause, the smallest, is what one can act on; files hold them all.
+        smallest = min(verdicts, key=witness_size)
+        print_verdict(smallest, out)
+        others = ", ".join(f"{v.op} {v.dtype}" for v in verdicts if v is not smallest)
+        if others:
+            out.print(Text(f"    also  {others}"), soft_wrap=True)
     out.print(Text(conclusion(run), style="bold red" if run.broken else "bold green"), soft_wrap=True)
 
 
@@ -77,17 +81,17 @@ def _grades(run: Run) -> Table:
     )
     for heading in ("op", "dtype", "grade"):
         table.add_column(heading)
-    for heading in ("worst error", "bound", "margin", "cases", "clauses", "broken", "vacuous", "skipped"):
+    for heading in ("worst error", "error / bound", "cases", "clauses", "broken", "vacuous", "skipped"):
         table.add_column(heading, justify="right")
     for (op, dtype), verdicts in _by_format(run.verdicts).items():
         status = Counter(v.status for v in verdicts)
         graded = next((v for v in verdicts if v.grade), None)
-        accuracy = ("-", "-", "-", "-")
+        accuracy = ("-", "-", "-")
         if graded is not None:
             accuracy = (
                 graded.grade,
                 f"{graded.error_max[1]:.4g} ulp",
-                f"{graded.bound_ulp:.4g} ulp",
+                # Largest error / bound over the elements; the two worsts need not be the same element.
                 f"{graded.margin:.3g}",
             )
         broken = status["fail"] + status["error"]
@@ -102,6 +106,14 @@ def _grades(run: Run) -> Table:
             str(status["skip"]),
         )
     return table
+
+
+def _worth_telling(verdicts: tuple[Verdict, ...]) -> dict[tuple[str, str], list[Verdict]]:
+    grouped: dict[tuple[str, str], list[Verdict]] = {}
+    for verdict in verdicts:
+        if verdict.status in ("fail", "error", "vacuous"):
+            grouped.setdefault((verdict.clause, verdict.status), []).append(verdict)
+    return grouped
 
 
 def _by_format(verdicts: tuple[Verdict, ...]) -> dict[tuple[str, str], list[Verdict]]:

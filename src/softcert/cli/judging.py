@@ -104,14 +104,14 @@ def judge(subject: str, request: Request, label: str = "") -> tuple[Run, bool]:
 
 def _stopped_run(subject: str, request: Request, reached: Sequence[Verdict]) -> Run:
     """Return the run that holds what was reached before it was stopped."""
-    from softcert.conformance.environment import environment
+    from softcert.conformance.environment import describe
     from softcert.conformance.model import Run
 
     return Run(
         subject=subject,
         name=subject,
         contract=request.contract.to_mapping() if request.contract else {},
-        environment=environment(),
+        environment=describe(),
         request={
             "profile": request.profile,
             "seed": request.seed,
