@@ -69,7 +69,7 @@ class Row:
         self.top = beta * Fraction(largest)
         self.ties = counts.pop(largest)
         self.tied = not counts
-        gaps = sorted((beta * Fraction(v) - self.top, k) for v, k in counts.items())
+        gaps = [(beta * Fraction(v) - self.top, counts[v]) for v in sorted(counts, reverse=beta < 0)]
         near = [(d, k) for d, k in gaps if -d <= FAR]
         # a weight is off by |d| units for rounding d, one for exp, one for its multiplicity,
         # and each addition by one more
