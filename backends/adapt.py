@@ -8,6 +8,7 @@ arrays of harmless numbers.
 from __future__ import annotations
 
 import inspect
+import math
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -118,7 +119,6 @@ class AdaptedKernel:
     forms: tuple[Form, ...] = field(init=False)
     _plan: tuple[Form, Arrays] | None = field(default=None, init=False)
     _ranks: dict[int, bool] = field(default_factory=dict, init=False)
-    _flattens: bool | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.forms = read_forms(self.function, self.op)
@@ -153,8 +153,7 @@ class AdaptedKernel:
         parts = {"numpy": "NumPy arrays", "torch": "torch tensors", "list": "lists of numbers"}[arrays]
         if form.axis is not None:
             return f"{parts}, axis given as {form.axis}"
-        by_row = self._flattens or not self._ranks.get(2, True)
-        return f"{parts}, no axis{', row by row' if by_row else ''}"
+        return f"{parts}, no axis{'' if self._ranks.get(2, True) else ', row by row'}"
 
     def _invoke(
         self,
@@ -175,7 +174,12 @@ class AdaptedKernel:
             keywords[form.axis] = axis
         if form.beta:
             keywords["beta"] = 1.0 if beta is None else beta
-        return as_result(self.function(*given, **keywords), operands[0].dtype)
+        returned = self.function(*given, **keywords)
+        result = as_result(returned, operands[0].dtype)
+        if result.size == 0 and isinstance(returned, (list, tuple)):
+            # A list of nothing has lost every dimension but the first.
+            return _of_nothing(result, operands[0].shape, axis, self.op)
+        return result
 
     def _choose(self, dtype: np.dtype[Any]) -> tuple[Form, Arrays]:
         """First way of calling that a harmless input survives."""
@@ -212,23 +216,22 @@ class AdaptedKernel:
     def _without_axis(
         self, plan: tuple[Form, Arrays], operands: tuple[Array, ...], axis: int, beta: float | None
     ) -> Array:
-        """Call along the last axis, with as many dimensions at once as the function takes."""
+        """Call along the last axis, with as many dimensions at once as the function takes.
+
+        A function of vectors alone is called row by row, one of matrices alone with all rows as one
+        matrix. One that takes both is held to take any number of dimensions.
+        """
         moved = tuple(np.moveaxis(operand, axis, -1) for operand in operands)
         shape = moved[0].shape
-        batch, length = shape[:-1], shape[-1]
         rank = len(shape)
-        if rank == 1 and (self._takes(plan, 1, operands) or not self._takes(plan, 2, operands)):
-            return self._invoke(plan, moved, beta=beta)
-        if rank > 1 and self._treats_all_as_one(plan, operands):
+        vectors_only = rank > 1 and not self._takes(plan, 2, operands) and self._takes(plan, 1, operands)
+        matrices_only = rank != 2 and not self._takes(plan, 1, operands) and self._takes(plan, 2, operands)
+        if vectors_only:
             result = self._by_rows(plan, moved, beta)
-        elif rank > 1 and self._takes(plan, rank, operands):
-            result = self._invoke(plan, moved, beta=beta)
-        elif self._takes(plan, 2, operands):
-            rows = tuple(operand.reshape(-1, length) if operand.size else operand for operand in moved)
-            result = self._invoke(plan, rows, beta=beta)
-            result = result.reshape(batch + result.shape[1:])
-        elif self._takes(plan, 1, operands):
-            result = self._by_rows(plan, moved, beta)
+        elif matrices_only and not self._takes(plan, rank, operands):
+            rows = math.prod(shape[:-1])
+            result = self._invoke(plan, tuple(o.reshape(rows, shape[-1]) for o in moved), beta=beta)
+            result = result.reshape(shape[:-1] + result.shape[1:])
         else:
             result = self._invoke(plan, moved, beta=beta)
         return np.moveaxis(result, -1, axis) if result.shape == shape else result
@@ -253,19 +256,11 @@ class AdaptedKernel:
             self._ranks[rank] = self._survives(plan, _probe(self.op, rank, operands[0].dtype))
         return self._ranks[rank]
 
-    def _treats_all_as_one(self, plan: tuple[Form, Arrays], operands: tuple[Array, ...]) -> bool:
-        """Whether a matrix gives what the vector of all its elements gives: a function of one vector."""
-        if self._flattens is None:
-            matrix = _probe(self.op, 2, operands[0].dtype)
-            whole = self._try(plan, matrix)
-            vector = self._try(plan, tuple(operand.ravel() for operand in matrix))
-            self._flattens = (
-                whole is not None
-                and vector is not None
-                and whole.size == vector.size
-                and np.allclose(whole.ravel().astype(float), vector.ravel().astype(float), rtol=1e-2)
-            )
-        return self._flattens
+
+def _of_nothing(result: Array, shape: tuple[int, ...], axis: int, op: str) -> Array:
+    """The empty result in the shape that it has for operands of a shape, if it can have it."""
+    expected = tuple(np.delete(shape, axis)) if op == "logsumexp" else shape
+    return result.reshape(expected) if math.prod(expected) == 0 else result
 
 
 def _present(operand: Array, arrays: Arrays) -> object:

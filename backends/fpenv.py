@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
-import platform
 
 import numpy as np
 
@@ -42,5 +41,3 @@ def disturbed() -> tuple[str, ...]:
 def restore() -> None:
     """Put the environment of the calling thread back to IEEE 754's defaults."""
     _LIBM.fesetenv(_DEFAULT)
-    if platform.machine() in ("aarch64", "arm64"):
-        return

@@ -33,12 +33,7 @@ class GuardedOperand:
         stride 0 along every axis along which the values do not differ, read-only (as NumPy's own
         broadcasting gives it); where they differ along every axis, C order and read-only.
 
-    Attributes
-    ----------
-    view : the array to hand to a kernel; writeable, except for "broadcast".
     """
-
-    view: Array
 
     def __init__(self, array: Array, layout: str) -> None:
         if layout not in LAYOUTS:
@@ -50,16 +45,21 @@ class GuardedOperand:
         elements = self._memory[self._memory.size - spread * item :].view(array.dtype)
         stored = _arranged(elements, distinct.shape, layout)
         stored[...] = distinct
-        self.view = np.broadcast_to(stored, array.shape) if layout == "broadcast" else stored
-        self._before = self._memory.copy()
+        self._view = np.broadcast_to(stored, array.shape) if layout == "broadcast" else stored
+        self._before = self._memory.tobytes()
 
-    def modified(self) -> bool:
-        """Whether anything of the operand's memory, its surroundings included, has changed."""
-        return not np.array_equal(self._memory, self._before)
+    def fresh_view(self) -> Array:
+        """Return an array object of its own over the memory, writeable except for "broadcast"."""
+        return self._view.view()
+
+    def modified(self, given: Array) -> bool:
+        """Whether the memory, its surroundings, or the array object given to the kernel has changed."""
+        reshaped = given.shape != self._view.shape or given.strides != self._view.strides
+        return reshaped or given.dtype != self._view.dtype or self._memory.tobytes() != self._before
 
     def restore(self) -> None:
         """Put the values back as they were."""
-        self._memory[...] = self._before
+        self._memory[...] = np.frombuffer(self._before, dtype=np.uint8)
 
     def overlaps(self, output: Array) -> bool:
         """Whether an array lies (partly) in the operand's memory."""

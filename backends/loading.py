@@ -316,6 +316,6 @@ def _versions(module: ModuleType) -> dict[str, str]:
     found: dict[str, str] = {}
     for root in sorted(roots):
         version = getattr(sys.modules.get(root), "__version__", None)
-        if isinstance(version, str) and root != "softcert":
+        if isinstance(version, str) and root != "softcert" and root not in sys.stdlib_module_names:
             found[root] = version
     return found

@@ -15,12 +15,16 @@ import warnings
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import psutil
+import numpy as np
 
 from softcert.backends import wire
 from softcert.backends.types import Array, Backend
+
+if TYPE_CHECKING:
+    # Imported where it is used: the worker's side of this room needs NumPy alone.
+    import psutil
 
 #: Marks every process that descends from a worker, however it tried to get away.
 _MARK = "SOFTCERT_WORKER"
@@ -33,6 +37,9 @@ _BOOT = (
     "sys.path.append(root); from softcert.backends.worker import main; main()"
 )
 _TRACE_LINE = re.compile(r'^  File "(?P<file>.+)", line (?P<line>\d+) in (?P<function>.+)$', re.MULTILINE)
+#: Where the standard library and NumPy are, which are seldom what a reader looks for.
+_LIBRARY_FOLDERS = (str(Path(os.__file__).parent), str(Path(np.__file__).parent))
+#: The judge's ends of all streams, which no forked worker may hold open.
 _OPEN: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
 
@@ -110,8 +117,12 @@ class WorkerProcess:
             buffer = buffer[count:]
 
     def _has_ended(self) -> bool:
-        # WNOWAIT: its process number stays taken, so that its group can still be killed safely.
-        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        try:
+            # WNOWAIT: its process number stays taken, so that its group can still be killed safely.
+            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:
+            # Where the program ignores SIGCHLD, the system gathers its children.
+            return True
 
     def obituary(self) -> str:
         """Return how the worker died, in words, the process gathered and its group killed."""
@@ -139,22 +150,22 @@ class WorkerProcess:
             while os.fstat(self._trace).st_size == 0 and time.monotonic() < end:
                 time.sleep(0.005)
         text = os.pread(self._trace, 1 << 16, 0).decode("utf-8", "replace")
-        own = str(Path(__file__).resolve().parent)
-        for match in _TRACE_LINE.finditer(text):
-            file = Path(match["file"])
-            if not str(file.resolve()).startswith(own) and file.suffix == ".py" and file.exists():
-                return f"{file.name}:{match['line']} in {match['function']}"
-        return ""
+        return _innermost_foreign_line(text)
 
     def kill(self) -> None:
         """Kill the worker, its group and whatever it left running; gather it; close the streams."""
         if self._status is None:
+            import psutil
+
             family = _descendants(self.pid)
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
-            _, self._status = os.waitpid(self.pid, 0)
+            try:
+                _, self._status = os.waitpid(self.pid, 0)
+            except ChildProcessError:
+                self._status = 0
             if self._popen is not None:
                 self._popen.returncode = os.waitstatus_to_exitcode(self._status)
                 family += _marked(self._mark)
@@ -166,6 +177,21 @@ class WorkerProcess:
         if self._trace >= 0:
             os.close(self._trace)
             self._trace = -1
+
+
+def _innermost_foreign_line(trace: str) -> str:
+    """First line of a traceback (innermost first) in the subject's code, else in any library's."""
+    own = str(Path(__file__).resolve().parent)
+    library = ""
+    for match in _TRACE_LINE.finditer(trace):
+        file = Path(match["file"])
+        if str(file.resolve()).startswith(own) or file.suffix != ".py" or not file.exists():
+            continue
+        place = f"{file.name}:{match['line']} in {match['function']}"
+        if not match["file"].startswith(_LIBRARY_FOLDERS):
+            return place
+        library = library or place
+    return library
 
 
 def _spawn(descriptors: tuple[int, int, int], mark: str) -> subprocess.Popen[bytes]:
@@ -224,6 +250,8 @@ def _serve_forked(
 
 
 def _descendants(pid: int) -> list[psutil.Process]:
+    import psutil
+
     try:
         children: list[psutil.Process] = psutil.Process(pid).children(recursive=True)
     except psutil.Error:
@@ -233,6 +261,8 @@ def _descendants(pid: int) -> list[psutil.Process]:
 
 def _marked(mark: str) -> list[psutil.Process]:
     """Processes that carry a worker's mark in their environment."""
+    import psutil
+
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):

@@ -80,24 +80,30 @@ class Session:
         fastest, last, distinct = float("inf"), None, None
         for _ in range(max(call.repeat, 1)):
             poison_free_memory(call.operands[0].nbytes)
-            seconds, result = _timed(kernel, operands, call)
+            views = [operand.fresh_view() for operand in operands]
+            seconds, result = _timed(kernel, views, call)
             fastest = min(fastest, seconds)
-            effects.update(dict.fromkeys(self._disturbances(operands, result)))
+            # Copied before the operands are put right, in whose memory it may lie.
             value = result.copy()
+            found = self._disturbances(operands, views, result)
+            effects.update(dict.fromkeys(found))
             if last is not None and not same_bits(last, value):
                 distinct = last
             last = value
-            self._earlier = (result, value)
+            self._earlier = None if "output-aliases-input" in found else (result, value)
         assert last is not None  # noqa: S101 - at least one repetition ran
         return Output(last, fastest, distinct, tuple(effects))
 
-    def _disturbances(self, operands: list[GuardedOperand], result: Array) -> list[str]:
+    def _disturbances(self, operands: list[GuardedOperand], views: list[Array], result: Array) -> list[str]:
         """Return what the call disturbed; operands and environment are put right again."""
         effects = []
         if any(operand.overlaps(result) for operand in operands):
             effects.append("output-aliases-input")
-        if any(operand.modified() for operand in operands):
+        modified = [operand for operand, view in zip(operands, views, strict=True) if operand.modified(view)]
+        if modified:
             effects.append("input-modified")
+            for operand in modified:
+                operand.restore()
         if self._earlier is not None and not same_bits(*self._earlier):
             effects.append("earlier-output-changed")
         environment = fpenv.disturbed()
@@ -106,12 +112,8 @@ class Session:
         return effects + list(environment)
 
 
-def _timed(kernel: Kernel, operands: list[GuardedOperand], call: Call) -> tuple[float, Array]:
+def _timed(kernel: Kernel, views: list[Array], call: Call) -> tuple[float, Array]:
     """Wall time of the kernel, and its result as an array over its own memory."""
-    for operand in operands:
-        if operand.modified():
-            operand.restore()
-    views = [operand.view for operand in operands]
     start = time.perf_counter()
     returned = kernel(*views, **call.params)
     seconds = time.perf_counter() - start
