@@ -83,7 +83,7 @@ def signed_errors(
     number = (taken.kind == NUMBER) | (taken.kind == EXACT_ZERO) | (taken.kind == SLOW)
     slow = number & finite & ((taken.kind == SLOW) | ~exact_scaling)
     _resolve(slow, index, y, lower, upper, lambda k, value: _exact_bounds(cells, k, value, fmt))
-    _set_specials(taken, y, lower, upper)
+    _set_specials(taken, y, lower, upper, fmt)
     # an infinite (E4M3: NaN) output is right where the exact value overflows
     candidate = ((taken.kind == NUMBER) & (taken.binade >= fmt.emax - 1)) | (taken.kind == SLOW)
     overflow = candidate & (~finite if not fmt.has_inf else np.isinf(y))
@@ -117,15 +117,19 @@ def _fast_errors(split: Split, y: Floats, fmt: FloatFormat) -> tuple[Floats, Flo
     return np.where(negative, -upper, lower), np.where(negative, -lower, upper), exact
 
 
-def _set_specials(split: Split, y: Floats, lower: Floats, upper: Floats) -> None:
-    """Write the errors where y or t is no number: 0 where both are the same, else infinite."""
+def _set_specials(split: Split, y: Floats, lower: Floats, upper: Floats, fmt: FloatFormat) -> None:
+    """Write the errors where y or t is no number: 0 where both are the same, else infinite.
+
+    In E4M3 an infinite t rounds to NaN, which then is the same.
+    """
     number = (split.kind == NUMBER) | (split.kind == EXACT_ZERO) | (split.kind == SLOW)
     bad = number & ~np.isfinite(y)
     lower[bad] = upper[bad] = np.where(y[bad] == -np.inf, -np.inf, np.inf)
     for kind, value in ((IS_NAN, math.nan), (PLUS_INF, math.inf), (MINUS_INF, -math.inf)):
         at = split.kind == kind
         if at.any():
-            same = np.isnan(y[at]) if kind == IS_NAN else y[at] == value
+            nan = kind == IS_NAN or not fmt.has_inf
+            same = np.isnan(y[at]) if nan else y[at] == value
             lower[at] = upper[at] = np.where(same, 0.0, -math.inf if kind == PLUS_INF else math.inf)
 
 

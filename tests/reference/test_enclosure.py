@@ -116,9 +116,9 @@ def test_overflow_counts_from_the_threshold_on(name):
 
 
 def test_overflow_of_e4m3_is_nan():
-    e = exactly(464, Fraction(4640001, 10000), 1000, 1)
-    y = np.array([NAN] * 4).astype(ml_dtypes.float8_e4m3fn)
-    assert e.error_ulp(y)[0].tolist() == [INF, 0, 0, INF]
+    e = exactly(464, Fraction(4640001, 10000), 1000, 1, INF)
+    y = np.array([NAN] * 5).astype(ml_dtypes.float8_e4m3fn)
+    assert e.error_ulp(y)[0].tolist() == [INF, 0, 0, INF, 0]
     with np.errstate(invalid="ignore"):
         assert e.round("float8_e4m3fn").astype(np.float64).tolist()[0] == 448
 
