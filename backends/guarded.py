@@ -9,7 +9,8 @@ from __future__ import annotations
 import ctypes
 import math
 import mmap
-from typing import Any
+from collections import defaultdict
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -17,6 +18,11 @@ from softcert.backends.types import LAYOUTS, Array
 
 #: Every format reads bytes of ones only as a NaN.
 POISON = 0xFF
+Bytes: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
+#: Guarded memory that waits to be used again, by its size; mapping pages costs more than a small call.
+_KEPT: dict[int, list[Bytes]] = defaultdict(list)
+_MOST_KEPT = 4
+_LARGEST_KEPT = 1 << 20
 _PROT_NONE = 0
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
@@ -61,6 +67,15 @@ class GuardedOperand:
         """Put the values back as they were."""
         self._memory[...] = np.frombuffer(self._before, dtype=np.uint8)
 
+    def release(self) -> None:
+        """Give the memory back for the next operand of its size; only if nothing of value lies in it.
+
+        Addresses recur so, as they do in a program that runs for long, and a kernel that remembers
+        inputs by their address is seen.
+        """
+        if self._memory.size <= _LARGEST_KEPT and len(_KEPT[self._memory.size]) < _MOST_KEPT:
+            _KEPT[self._memory.size].append(self._memory)
+
     def overlaps(self, output: Array) -> bool:
         """Whether an array lies (partly) in the operand's memory."""
         # Nothing but the operand lives there, so bounds decide.
@@ -69,21 +84,26 @@ class GuardedOperand:
 
 def poison_free_memory(nbytes: int, blocks: int = 4) -> None:
     """Fill freed blocks of so many bytes with NaN, so that the kernel's `empty` arrays start as NaN."""
-    held = [np.full(nbytes, POISON, dtype=np.uint8) for _ in range(blocks)]
-    del held
+    held = [np.empty(nbytes, dtype=np.uint8) for _ in range(blocks)]
+    for block in held:
+        block.fill(POISON)
 
 
-def _guarded_bytes(nbytes: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def _guarded_bytes(nbytes: int) -> Bytes:
     """All bytes before a guard page, filled with poison; whole pages, at least one."""
     page = mmap.PAGESIZE
     room = max(math.ceil(nbytes / page), 1) * page
+    usable = _KEPT[room].pop() if _KEPT[room] else _protected_bytes(room, page)
+    usable.fill(POISON)
+    return usable
+
+
+def _protected_bytes(room: int, page: int) -> Bytes:
     region = mmap.mmap(-1, room + page, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     whole = np.frombuffer(region, dtype=np.uint8)
     if _LIBC.mprotect(whole.ctypes.data + room, page, _PROT_NONE) != 0:
         raise OSError(ctypes.get_errno(), "cannot protect the guard page")
-    usable = whole[:room]
-    usable.fill(POISON)
-    return usable
+    return whole[:room]
 
 
 def _arranged(elements: Array, shape: tuple[int, ...], layout: str) -> Array:

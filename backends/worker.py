@@ -91,6 +91,9 @@ class Session:
                 distinct = last
             last = value
             self._earlier = None if "output-aliases-input" in found else (result, value)
+        if "output-aliases-input" not in effects:
+            for operand in operands:
+                operand.release()
         assert last is not None  # noqa: S101 - at least one repetition ran
         return Output(last, fastest, distinct, tuple(effects))
 
