@@ -37,7 +37,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 -- the names have nothing in common
+def __getattr__(name: str) -> Any:
     """Look up a public name on its first use (PEP 562)."""
     value: Any
     if name == "reference":

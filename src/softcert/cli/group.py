@@ -27,8 +27,8 @@ class SoftcertGroup(click.Group):
         complete_var: str | None = None,
         standalone_mode: bool = True,
         windows_expand_args: bool = True,
-        **extra: Any,  # noqa: ANN401 -- as click declares it
-    ) -> Any:  # noqa: ANN401 -- as click declares it
+        **extra: Any,
+    ) -> Any:
         """Run the command line; unless `standalone_mode` is off, end the process with its exit status."""
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
