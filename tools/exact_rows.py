@@ -174,6 +174,8 @@ def overflow_threshold(dtype: str) -> Fraction:
 
 
 def in_digits(value: Fraction) -> str:
-    """About eighteen significant digits."""
+    """Eighteen significant digits."""
+    if not value:
+        return "0"
     context = Context(prec=25, Emax=MAX_EMAX, Emin=MIN_EMIN)
     return f"{context.divide(Decimal(value.numerator), Decimal(value.denominator)):.17e}"

@@ -215,6 +215,8 @@ def _check_element(call: Mapping[str, Any], finding: Mapping[str, Any], reply: T
         if actual == special or (math.isnan(actual) and math.isnan(special)):
             raise FalseError(f"the reply is {actual!r}, which is the right value")
         return f"{actual!r} where the rules ask for {special!r}"
+    if claim.exact is None and claim.error is None:
+        raise UnknownError(f"the finding states neither an enclosure nor an error of {finding['quantity']}")
     beta = read_number(params.get("beta", 1))
     if isinstance(beta, float):
         raise UnknownError("beta is not finite")
@@ -259,7 +261,7 @@ def check_witness(witness: Mapping[str, Any]) -> str:
         if "failure" in record:
             raise UnknownError(f"the call failed ({record['failure']})")
         op = str(call["op"])
-        element = op in OPERANDS and re.fullmatch(rf"{op}(\(.*\)(\[.*\])?)?", quantity)
+        element = op in OPERANDS and re.fullmatch(rf"{op}(\([^()]*\)(\[[^][]*\])?)?", quantity)
         if not element and not (quantity == SUM and op == "softmax"):
             raise UnknownError(f"the quantity {quantity!r} of {op} is not one that this program knows")
         if finding.get("index") is None:
@@ -276,19 +278,19 @@ def witnesses(document: object) -> Iterator[Mapping[str, Any]]:
         yield document
     elif isinstance(document, dict) and isinstance(document.get("verdicts"), list):
         for verdict in document["verdicts"]:
-            if isinstance(verdict, dict) and verdict.get("witness") is not None:
+            if isinstance(verdict, dict) and isinstance(verdict.get("witness"), dict):
                 yield verdict["witness"]
     else:
         raise MalformedError("neither a witness nor a run")
 
 
-def check_file(path: Path) -> bool:
-    """Print one line for each witness of a file; returns whether none is wrong."""
+def check_file(path: Path) -> int:
+    """Print one line for each witness of a file; returns the exit status that they ask for."""
     try:
         found = list(witnesses(json.loads(path.read_text(encoding="utf-8"))))
     except (OSError, ValueError) as error:
         raise MalformedError(str(error)) from error
-    true = True
+    status = 0
     for witness in found:
         title = " ".join(str(witness.get(key)) for key in ("clause", "op", "dtype"))
         try:
@@ -296,9 +298,13 @@ def check_file(path: Path) -> bool:
         except UnknownError as reason:
             line = f"not recomputed: {reason}"
         except FalseError as complaint:
-            true, line = False, f"WRONG: {complaint}"
+            status, line = max(status, 1), f"WRONG: {complaint}"
+        except MalformedError as error:
+            sys.stderr.write(f"{path}: {title}: {error}\n")
+            status = 2
+            continue
         sys.stdout.write(f"{path.name}: {title}: {line}\n")
-    return true
+    return status
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -308,7 +314,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     status = 0
     for path in parser.parse_args(arguments).files:
         try:
-            status = max(status, 0 if check_file(path) else 1)
+            status = max(status, check_file(path))
         except MalformedError as error:
             sys.stderr.write(f"{path}: {error}\n")
             status = 2

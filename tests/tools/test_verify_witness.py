@@ -257,6 +257,12 @@ def test_right_special_value_is_no_finding(tmp_path):
     ("path", "value", "reason"),
     [
         (("finding", "quantity"), "ratio of two outputs", "ratio of two outputs"),
+        (("finding", "quantity"), "softmax(x)[0] / softmax(x)[1]", "softmax(x)[0] / softmax(x)[1]"),
+        (
+            ("finding",),
+            {"call": 0, **element("softmax", [0], None, 0.25, None)},
+            "neither an enclosure nor an error",
+        ),
         (("finding", "index"), None, "names no element"),
         (("replies", 0), {"failure": "crash", "message": "signal 11"}, "the call failed (crash)"),
         (("replies", 0, "dtype"), "complex128", "complex128"),
@@ -301,6 +307,13 @@ def test_unreadable_file_is_one_sentence_and_status_two(tmp_path, document):
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_unreadable_witness_does_not_hide_the_next(tmp_path):
+    verdicts = [{"witness": {"kind": "witness"}}, {"witness": TRUE["softmax"]}]
+    done = check(tmp_path, {"kind": "run", "verdicts": verdicts})
+    assert done.returncode == 2
+    assert ": true: " in done.stdout
 
 
 def test_missing_file_has_status_two(tmp_path):
