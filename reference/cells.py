@@ -64,17 +64,17 @@ class Cells:
         block = self._block_of(k)
         return block.prec if block else None
 
-    def refine(self, k: int, least: int = 0) -> None:
+    def refine(self, k: int, least: int = 0, cap: int = PRECISION_CAP) -> None:
         """Evaluate cell k's block again, at twice the precision or at `least` bits, whichever is more.
 
         Raises
         ------
-        UndecidedRounding : the precision would exceed `PRECISION_CAP`.
+        UndecidedRounding : the precision would exceed `cap`.
         """
         block = self._block_of(k)
         prec = max(2 * block.prec, least) if block else 0
-        if block is None or prec > PRECISION_CAP:
-            raise UndecidedRounding(f"not decided with {PRECISION_CAP} bits of working precision")
+        if block is None or prec > cap:
+            raise UndecidedRounding(f"not decided with {cap} bits of working precision")
         values = block.evaluate(prec)
         self.values[block.start : block.start + len(values)] = values
         block.prec = prec

@@ -34,7 +34,7 @@ OPS: Mapping[str, Callable[..., Enclosure]] = MappingProxyType(
 )
 
 
-def cross_check(op_name: str, *operands: Any, **params: Any) -> Enclosure:  # noqa: ANN401 - the ops' own operands
+def cross_check(op_name: str, *operands: Any, **params: Any) -> Enclosure:
     """Compute an op by both oracles and return its enclosure.
 
     Parameters

@@ -122,9 +122,21 @@ def fraction_digits(value: Fraction, digits: int) -> str:
     return _placed(_nearest(value / Fraction(10) ** unit, 0), unit, digits)
 
 
+#: Python refuses to write integers of more than 4300 digits at once.
+_CHUNK = 4000
+
+
+def _text(number: int) -> str:
+    """Decimal digits of an integer of any length."""
+    if number < 10**_CHUNK:
+        return str(number)
+    high, low = divmod(number, 10**_CHUNK)
+    return _text(high) + str(low).zfill(_CHUNK)
+
+
 def _placed(significand: int, exponent: int, digits: int) -> str:
     """significand * 10**exponent written with its point: positional near 1, else with an exponent."""
-    text = str(significand)
+    text = _text(significand)
     leading = len(text) - 1 + exponent
     if len(text) > digits and text.endswith("0"):  # rounding carried into one more digit
         text, exponent = text[:-1], exponent + 1

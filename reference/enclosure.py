@@ -15,6 +15,7 @@ from softcert.reference.errors import DomainError
 from softcert.reference.formats import FloatFormat, format_of
 from softcert.reference.interval import Interval, contains, overlaps
 from softcert.reference.operands import Floats, as_floats
+from softcert.reference.rounding import PRECISION_CAP
 from softcert.reference.split import IS_NAN, MINUS_INF, PLUS_INF, SLOW, Split, split_cells
 from softcert.reference.ulps import Bounds
 
@@ -69,7 +70,7 @@ class Enclosure:
             raise TypeError("an enclosure without axes has no length")
         return self.shape[0]
 
-    def __getitem__(self, key: Any) -> Enclosure:  # noqa: ANN401 - whatever NumPy indexes with
+    def __getitem__(self, key: Any) -> Enclosure:
         return self._part(np.asarray(self._index[key]))
 
     def reshape(self, *shape: int) -> Enclosure:
@@ -85,13 +86,15 @@ class Enclosure:
         """Return the cells that the elements refer to."""
         return cast("list[int]", np.unique(self._index).tolist())
 
-    def _map(self, compute: Callable[[int], Any], dtype: Any) -> NDArray[Any]:  # noqa: ANN401 - NumPy dtypes
+    def _map(self, compute: Callable[[int], Any], dtype: Any) -> NDArray[Any]:
         """Array of `compute(cell)`, each distinct cell once."""
         used = self._used()
         table = np.empty(max(len(self._cells.values), 1), dtype=dtype)
         for k in used:
             table[k] = compute(k)
-        return np.asarray(table[self._index])
+        out = np.empty(self.shape, dtype=dtype)
+        out[...] = table[self._index]
+        return out
 
     def round(self, fmt: object) -> NDArray[Any]:
         """Round each element correctly: to nearest, ties to even, gradual underflow.
@@ -204,7 +207,7 @@ class Enclosure:
             out.append(known[pair])
         return np.array(out, dtype=np.bool_).reshape(self.shape)
 
-    def contains(self, values: Any) -> NDArray[np.bool_]:  # noqa: ANN401 - Fractions or an array-like of floats
+    def contains(self, values: Any) -> NDArray[np.bool_]:
         """Whether each enclosure, as narrow as it is now, holds the value given.
 
         Parameters
@@ -247,7 +250,7 @@ def _digits(cells: Cells, k: int, n: int) -> str:
         text = decimals.nearest_digits(value, n)
         if text is not None:
             return text
-        cells.refine(k, 4 * n + 32)
+        cells.refine(k, 4 * n + 32, max(PRECISION_CAP, 16 * n))
 
 
 def _bounds(cells: Cells, k: int, digits: int) -> tuple[str, str]:
@@ -255,7 +258,7 @@ def _bounds(cells: Cells, k: int, digits: int) -> tuple[str, str]:
     precision = cells.precision(k)
     # narrow enough that the strings' last digits mean something
     if precision is not None and precision < 4 * digits + 32:
-        cells.refine(k, 4 * digits + 32)
+        cells.refine(k, 4 * digits + 32, max(PRECISION_CAP, 16 * digits))
         value = cells.values[k]
     if isinstance(value, float):
         return _special_text(value), _special_text(value)
@@ -294,11 +297,11 @@ def _overlap(a: Cells, i: int, b: Cells, j: int) -> bool:
     return overlaps(left, right)
 
 
-def _holds(cells: Cells, k: int, wanted: Any) -> bool:  # noqa: ANN401 - a Fraction or a float
+def _holds(cells: Cells, k: int, wanted: Any) -> bool:
     value = cells.values[k]
-    if isinstance(wanted, (float, np.floating)) and not math.isfinite(wanted):
+    if not isinstance(wanted, (Fraction, int)) and not math.isfinite(wanted):
         return isinstance(value, float) and (value == wanted or (value != value and wanted != wanted))  # noqa: PLR0124 - NaN
     if isinstance(value, float):
         return False
-    number = wanted if isinstance(wanted, Fraction) else Fraction(wanted)
+    number = Fraction(wanted if isinstance(wanted, (Fraction, int)) else float(wanted))
     return value == number if isinstance(value, Fraction) else contains(value, number)

@@ -15,7 +15,7 @@ from softcert.reference import OracleDisagreement, arb_oracle, cross_check, inte
 from softcert.reference.exactness import group
 from softcert.reference.interval import Interval
 
-SETTINGS = settings(derandomize=True, max_examples=150, deadline=None)
+SETTINGS = settings(derandomize=True, max_examples=80, deadline=None)
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 FAMILIES = {
     "normal": st.lists(st.floats(-8, 8), min_size=1, max_size=12),

@@ -11,7 +11,7 @@ from softcert.reference import FORMATS, interval
 from softcert.reference.interval import Interval
 from softcert.reference.rounding import round_dyadic, round_fraction, round_interval
 
-SETTINGS = settings(derandomize=True, max_examples=300, deadline=None)
+SETTINGS = settings(derandomize=True, max_examples=150, deadline=None)
 FORMAT = st.sampled_from([FORMATS[n] for n in ("float64", "float32", "float16", "bfloat16", "float8_e4m3fn")])
 INTEGERS = st.integers(-(2**80), 2**80)
 INTERVALS = st.builds(

@@ -9,7 +9,8 @@ import pytest
 from mpmath import mp, mpf
 
 from softcert import reference
-from softcert.reference import FORMATS, DomainError, UndecidedRounding
+from softcert.reference import FORMATS, DomainError, Enclosure, Interval, UndecidedRounding
+from softcert.reference.cells import Cells
 from softcert.reference.rounding import round_fraction
 
 NAN, INF = math.nan, math.inf
@@ -278,7 +279,19 @@ def test_integers_that_float64_holds_are_taken():
     assert reference.softmax(np.array([2**62, 0])).round("float64").tolist() == [1, 0]
 
 
-def test_an_enclosure_that_cannot_be_refined_says_so():
-    e = reference.softmax([0.0, 1.0])
-    with pytest.raises(UndecidedRounding):
-        e.digits(10_000)
+def test_as_many_digits_as_wanted():
+    text = reference.softmax([0.0, 1.0]).digits(10_000)[1]
+    with mp.workdps(10_020):
+        exact = mp.nstr(1 / (1 + mp.exp(-1)), 10_000)
+    assert text == exact
+
+
+def test_a_value_that_no_precision_decides_says_so():
+    """An oracle whose enclosures always hold a midpoint of binary32 in their middle."""
+    cells = Cells()
+    midpoint = (1 << 24) + 1
+    cells.add_block(lambda prec: [Interval((midpoint << prec) - 1, (midpoint << prec) + 1, -prec)], 100)
+    e = Enclosure(cells, np.zeros((), dtype=np.int64))
+    with pytest.raises(UndecidedRounding, match="16384 bits"):
+        e.round("float32")
+    assert e.round("float64") == midpoint
