@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
     from softcert.conformance.model import Verdict
 
@@ -58,7 +59,7 @@ def draw(
     title: str,
     description: str,
     prefix: str,
-    size: tuple[float, float] = (4.6, 3.0),
+    size: tuple[float, float] = (3.2, 2.45),
 ) -> str:
     """Return a drawing as an SVG element.
 
@@ -78,8 +79,16 @@ def draw(
     with matplotlib.rc_context(dict(_STYLE)), warnings.catch_warnings():
         # Names may hold characters that the measuring font lacks; the reader's own font draws them.
         warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
-        figure = figure_type(figsize=size, layout="constrained")
-        paint(figure.subplots())
+        figure = figure_type(figsize=size)
+        # Fixed margins in inches: fitting them to the labels would take half the time of a page.
+        width, height = size
+        room = {
+            "left": 0.6 / width,
+            "right": 1 - 0.1 / width,
+            "bottom": 0.48 / height,
+            "top": 1 - 0.28 / height,
+        }
+        paint(figure.subplots(gridspec_kw=room))
         stream = io.StringIO()
         metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(stream, format="svg", transparent=True, metadata=metadata)
@@ -143,8 +152,8 @@ def _positive(value: float, floor: float) -> float:
     return max(value, floor) if math.isfinite(value) else math.nan
 
 
-#: Where an empty bin is drawn on a logarithmic axis.
-_NONE = 0.5
+#: Place of titles above the axes: a fixed one spares the search for room.
+_TITLE = 1.02
 #: Errors below this are drawn on it: an exact result has no place on a logarithmic axis.
 _FLOOR = 1e-3
 
@@ -153,29 +162,66 @@ def _paint_lengths(
     title: str, series: Sequence[tuple[Subject, list[tuple[int, float, float]]]]
 ) -> Callable[[Axes], None]:
     def paint(axes: Axes) -> None:
-        for subject, points in series:
+        bounds = [[_positive(bound, _FLOOR) for _, _, bound in points] for _, points in series]
+        # One contract's bounds are the same whoever is judged by it: then the line is nobody's.
+        shared = len(series) > 1 and all(points == bounds[0] for points in bounds)
+        for (subject, points), bound in zip(series, bounds, strict=True):
             lengths = [max(n, 1) for n, _, _ in points]
-            style: dict[str, Any] = {"color": _SERIES[subject.slot]}
-            axes.plot(
-                lengths, [_positive(b, _FLOOR) for _, _, b in points], linestyle="--", linewidth=1, **style
-            )
-            errors = [_positive(e, _FLOOR) for _, e, _ in points]
-            axes.plot(lengths, errors, marker=_MARKERS[subject.slot], **style)
+            colour = _SERIES[subject.slot]
+            axes.plot(lengths, bound, linestyle="--", linewidth=1, color=_INK if shared else colour)
+            errors = [_positive(error, _FLOOR) for _, error, _ in points]
+            axes.plot(lengths, errors, marker=_MARKERS[subject.slot], color=colour)
+            _mark_infinite(axes, lengths, errors, subject)
+        drawn = [y for line in (*bounds, *([e for _, e, _ in points] for _, points in series)) for y in line]
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
-        _plain_ticks(axes, x=True, y=True)
-        axes.set(title=printable(title), xlabel="row length n", ylabel="error / ulp (dashed: bound)")
+        if not any(map(math.isfinite, drawn)):
+            axes.set_ylim(0.1, 10.0)
+        ticker = require("matplotlib.ticker")
+        axes.xaxis.set_major_locator(ticker.LogLocator(base=2, numticks=7))
+        _plain_ticks(axes.xaxis)
+        _plain_ticks(axes.yaxis)
+        axes.set_title(printable(title), y=_TITLE)
+        axes.set(xlabel="row length n", ylabel="error / ulp")
 
     return paint
 
 
-def _plain_ticks(axes: Axes, *, x: bool = False, y: bool = False) -> None:
+def _mark_infinite(axes: Axes, lengths: Sequence[int], errors: Sequence[float], subject: Subject) -> None:
+    """Draw errors that are not finite as hollow marks on the upper edge."""
+    infinite = [n for n, error in zip(lengths, errors, strict=True) if math.isnan(error)]
+    if infinite:
+        axes.plot(
+            infinite,
+            [1.0] * len(infinite),
+            transform=axes.get_xaxis_transform(),
+            linestyle="none",
+            marker=_MARKERS[subject.slot],
+            markerfacecolor="none",
+            color=_SERIES[subject.slot],
+            clip_on=False,
+        )
+
+
+def _plain_ticks(axis: Axis) -> None:
+    """Label powers as text, without the library's typesetting, and leave the minor ticks out."""
     ticker = require("matplotlib.ticker")
-    chosen = [axis for wanted, axis in ((x, axes.xaxis), (y, axes.yaxis)) if wanted]
-    for axis in chosen:
-        axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: number(value, 6)))
-        axis.set_minor_formatter(ticker.NullFormatter())
-        axis.set_minor_locator(ticker.NullLocator())
+    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: _power(value)))
+    axis.set_minor_formatter(ticker.NullFormatter())
+    axis.set_minor_locator(ticker.NullLocator())
+
+
+def _power(value: float) -> str:
+    """Return 0.01 or 4096 as they are, and what is longer as a power of ten or two."""
+    text = number(value, 6)
+    if len(text) > 4 and value > 0:
+        for base, exponent in ((10, math.log10(value)), (2, math.log2(value))):
+            if exponent == round(exponent):
+                return f"{base}{str(round(exponent)).translate(_RAISED)}"
+    return text
+
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def histogram_plots(members: Sequence[Subject]) -> tuple[str, ...]:
@@ -216,19 +262,21 @@ def _paint_histogram(
     place = {edge: index for index, edge in enumerate(edges)}
 
     def paint(axes: Axes) -> None:
-        for subject, bars in series:
-            x = [place[edge] for lower, upper, _ in bars for edge in (lower, upper)]
-            y = [max(amount, _NONE) for _, _, amount in bars for _ in range(2)]
-            colour = _SERIES[subject.slot]
-            axes.plot([x[0], *x, x[-1]], [_NONE, *y, _NONE], color=colour)
-            axes.fill_between(x, y, _NONE, alpha=0.15, linewidth=0, color=colour)
-        axes.set_yscale("log")
-        axes.set_ylim(bottom=_NONE)
-        _plain_ticks(axes, y=True)
+        width = 0.86 / len(series)
+        for index, (subject, bars) in enumerate(series):
+            left = [place[lower] + 0.07 + index * width for lower, _, _ in bars]
+            axes.bar(
+                left, [amount for _, _, amount in bars], width, align="edge", color=_SERIES[subject.slot]
+            )
+        axes.set_yscale("log", nonpositive="clip")
+        axes.set_ylim(bottom=0.5)
+        axes.grid(visible=False, axis="x")
+        _plain_ticks(axes.yaxis)
         axes.set_xticks(range(len(edges)), [number(edge, 6) for edge in edges])
-        if len(edges) > 10:
-            axes.tick_params(axis="x", labelrotation=45, labelsize=8)
-        axes.set(title=printable(title), xlabel="error / ulp", ylabel="results")
+        if len(edges) > 8:
+            axes.tick_params(axis="x", labelrotation=45, labelsize=7, pad=1)
+        axes.set_title(printable(title), y=_TITLE)
+        axes.set(xlabel="error / ulp", ylabel="results")
 
     return paint
 
@@ -242,7 +290,7 @@ def margin_plots(rows: Sequence[GradeRow]) -> tuple[str, ...]:
             f"{r.subject.label} {r.dtype}: {number(r.margin, 3)} (error {interval(r.error_max)} ulp)."
             for r in chosen
         )
-        size = (4.6, 0.9 + 0.24 * (len(chosen) + len({row.dtype for row in chosen})))
+        size = (3.2, 0.9 + 0.24 * (len(chosen) + len({row.dtype for row in chosen})))
         drawings.append(
             draw(_paint_margins(op, chosen), f"{op}: error / bound", description, f"margin-{place}", size)
         )
@@ -270,6 +318,7 @@ def _paint_margins(op: str, rows: Sequence[GradeRow]) -> Callable[[Axes], None]:
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
-        axes.set(title=op, xlabel="largest error / bound (1: the bound)")
+        axes.set_title(op, y=_TITLE)
+        axes.set(xlabel="largest error / bound (1: the bound)")
 
     return paint

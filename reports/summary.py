@@ -12,7 +12,7 @@ from softcert.reports.statements import statements
 from softcert.reports.wording import SYMBOLS, above, command_line, count, interval, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from softcert.conformance.model import Run, Verdict
 
@@ -291,8 +291,16 @@ def _collect(
             status=status,
             clause=printable(clause),
             subject=by_index[index],
-            where=printable("; ".join(f"{op} {', '.join(dtypes)}" for op, dtypes in where.items())),
+            where=printable(_where(where)),
             message=printable(message),
         )
         for (index, clause, status, message), where in places.items()
     )
+
+
+def _where(dtypes_by_op: Mapping[str, Sequence[str]]) -> str:
+    """Name ops and dtypes, ops with the same dtypes together."""
+    ops: dict[tuple[str, ...], list[str]] = {}
+    for op, dtypes in dtypes_by_op.items():
+        ops.setdefault(tuple(dict.fromkeys(dtypes)), []).append(op)
+    return "; ".join(f"{', '.join(names)} in {', '.join(dtypes)}" for dtypes, names in ops.items())

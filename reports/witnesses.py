@@ -101,7 +101,7 @@ def _ranked(verdicts: Sequence[Verdict]) -> list[Verdict]:
     """Witnessed verdicts, the worst first; the first of every clause before the second of any."""
     having = [v for v in verdicts if v.witness is not None]
     order = {"fail": 0, "error": 0, "xfail": 1}
-    having.sort(key=lambda v: (order.get(v.status, 2), -_finite(v.margin), v.clause, v.op, v.dtype))
+    having.sort(key=lambda v: (order.get(v.status, 2), -_finite(v.margin)))
     seen: dict[str, int] = {}
     rounds = []
     for verdict in having:

@@ -33,9 +33,9 @@ ULP = (
 )
 RESTS_ON = (
     "Every error is the distance to an enclosure of the exact value that is proven and cross-checked by a "
-    "second, independent oracle, so an error is itself an interval. A clause fails only when the lower end of "
-    "that interval exceeds the bound. The figures are the largest errors seen on the inputs that were "
-    "tried: they prove that an error of that size occurs, and never that no larger one exists."
+    "second, independent oracle, so an error is itself an interval. A clause fails only when the lower end "
+    "of that interval exceeds the bound. The figures are the largest errors seen on the inputs tried: they "
+    "prove that an error of that size occurs, and never that no larger one exists."
 )
 
 
@@ -47,8 +47,8 @@ def printable(text: object) -> str:
     )
 
 
-def number(value: float, digits: int = 4, rounding: str = ROUND_HALF_EVEN) -> str:
-    """Return a number in at most `digits` significant digits, rounded as asked."""
+def number(value: float, digits: int = 4, rounding: str = ROUND_HALF_EVEN, *, padded: bool = False) -> str:
+    """Return a number in `digits` significant digits, rounded as asked, zeros at its end dropped."""
     if math.isnan(value):
         return "NaN"
     if math.isinf(value):
@@ -57,15 +57,23 @@ def number(value: float, digits: int = 4, rounding: str = ROUND_HALF_EVEN) -> st
     if rounded == 0:
         return "0"
     text = f"{rounded:f}" if -5 < rounded.adjusted() < 7 else f"{rounded:e}"
-    if "e" not in text and "." in text:
-        text = text.rstrip("0").rstrip(".")
-    return text.replace("e+", "e")
+    mantissa, e, exponent = text.partition("e")
+    if "." in mantissa and not padded:
+        mantissa = mantissa.rstrip("0").rstrip(".")
+    return f"{mantissa}{e}{exponent.removeprefix('+')}"
 
 
 def interval(ends: tuple[float, float], digits: int = 5) -> str:
     """Return a certified interval, its lower end rounded down and its upper end up."""
-    lower, upper = number(ends[0], digits, ROUND_FLOOR), number(ends[1], digits, ROUND_CEILING)
-    return lower if lower == upper else f"[{lower}, {upper}]"
+    lower, upper = (number(ends[0], digits, ROUND_FLOOR), number(ends[1], digits, ROUND_CEILING))
+    if lower == upper:
+        return lower
+    # Ends that differ keep their last zeros, so that they can be compared digit by digit.
+    padded = (
+        number(ends[0], digits, ROUND_FLOOR, padded=True),
+        number(ends[1], digits, ROUND_CEILING, padded=True),
+    )
+    return f"[{padded[0]}, {padded[1]}]"
 
 
 def above(value: float, digits: int = 4) -> str:
