@@ -22,7 +22,7 @@ _NEAR = 16
 
 @contextmanager
 def _precision(bits: int) -> Iterator[None]:
-    """Arb's working precision, put back afterwards."""
+    """Arb's working precision, put back afterwards; it is one for all threads of a process."""
     before = ctx.prec
     ctx.prec = bits
     try:

@@ -36,7 +36,7 @@ def _exponent_guess(t: Interval) -> int:
 
 def _scaled(t: Interval, shift: int, prec: int) -> Scaled:
     """Bounds of t * 10**shift, exact where the numbers are of modest size."""
-    if abs(shift) <= _EXACT_POWER and abs(t.exp) <= MODEST_EXPONENT:
+    if (abs(shift) <= _EXACT_POWER or t.is_exact) and abs(t.exp) <= MODEST_EXPONENT:
         factor = Fraction(10) ** shift * Fraction(2) ** t.exp
         return Scaled(t.lo * factor, t.hi * factor, t.open_lo, t.open_hi)
     five = power(5, abs(shift), prec)

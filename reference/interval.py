@@ -60,11 +60,6 @@ def negate(a: Interval) -> Interval:
     return Interval(-a.hi, -a.lo, a.exp, a.open_hi, a.open_lo)
 
 
-def times_power_of_two(a: Interval, k: int) -> Interval:
-    """Scale a by 2**k, exactly."""
-    return a._replace(exp=a.exp + k)
-
-
 def at_exponent(a: Interval, exp: int) -> Interval:
     """Enclose a in an interval whose ends are multiples of 2**exp; exact where exp <= a.exp."""
     shift = exp - a.exp

@@ -62,8 +62,6 @@ def exp_of_gap(n: int, s: int, q: int, prec: int) -> Interval:
 
 def _log_point(m: int, e: int, prec: int) -> Interval:
     """Enclose log(m * 2**e) for a number above 1."""
-    if m == 1 and e == 0:
-        return ZERO
     return _widened(mpf_log(from_man_exp(m, e), prec + GUARD, "n"), prec)
 
 

@@ -65,8 +65,9 @@ def magnitude_in_ulps(cells: Cells, split: Split, index: NDArray[np.int64], fmt:
         lower[at], upper[at] = value, value
     slow = (taken.kind == SLOW) | ((taken.kind == NUMBER) & (taken.binade - fmt.emax > _EXACT_RANGE))
     for i in np.flatnonzero(slow).tolist():
-        ends = [abs(end) for end in _exact_error(cells, int(index[i]), 0.0, fmt)]
-        lower[i], upper[i] = _float_down(min(ends)), _float_up(max(ends))
+        near, far = _exact_error(cells, int(index[i]), 0.0, fmt)
+        lower[i] = _float_down(max(near, -far, Fraction(0)))
+        upper[i] = _float_up(max(-near, far))
     return lower, upper
 
 

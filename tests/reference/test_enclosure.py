@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from mpmath import mp, mpf
 
 from softcert import reference
-from softcert.reference import FORMATS, format_of
+from softcert.reference import FORMATS, UndecidedRounding, format_of
 from softcert.reference.cells import Cells
 from softcert.reference.enclosure import Enclosure
-from softcert.reference.interval import Interval
+from softcert.reference.interval import Interval, from_fraction
 
 SETTINGS = settings(derandomize=True, max_examples=80, deadline=None)
 DTYPE = st.sampled_from([np.float64, np.float32, np.float16, ml_dtypes.bfloat16])
@@ -296,6 +296,55 @@ def test_containment_and_width():
     assert (e.width_bits()[[0, 1, 3]] > 150).all()
     assert e.width_bits()[2] == INF
     assert e.is_exact().tolist() == [False, False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("t", "lower", "upper"),
+    [
+        (Interval(-1, 1, 0), 0, 2.0**52),  # zero may be among them
+        (Interval(-2, 3, -(1 << 70)), 0, 1e-200),
+        (Interval(1, 1, 1 << 70), 1e308, INF),
+        (Interval(-3, -1, 1 << 70), 1e308, INF),
+        (Interval(1, 9, 0), 2.0**52, 2.0**53),
+    ],
+)
+def test_intervals_that_say_little_are_still_enclosed(t, lower, upper):
+    e = exactly(t)
+    (low,), (high,) = e.in_ulps("float64")
+    assert 0 <= low <= high
+    assert low >= min(lower, 2.0**52 / 9) or low == 0 == lower
+    assert high >= upper or high <= upper <= 1
+    (elow,), (ehigh,) = e.error_ulp([0.0])
+    assert elow <= ehigh
+    assert (elow > 1e300) == (lower > 1e300)
+    assert math.isfinite(e.to_float64()[0]) or t.exp > 1000
+
+
+def test_cells_that_are_no_intervals_compare_by_value():
+    third, half = exactly(Fraction(1, 3)), exactly(Fraction(1, 2))
+    near = exactly(Interval(2**60 // 3, 2**60 // 3 + 1, -60))
+    assert third.overlaps(third).all()
+    assert third.overlaps(near).all()
+    assert near.overlaps(third).all()
+    assert not third.overlaps(half).any()
+    assert not exactly(INF).overlaps(half).any()
+    assert exactly(NAN, INF).overlaps(exactly(NAN, INF)).all()
+
+
+def test_exact_values_have_any_number_of_digits():
+    (text,) = exactly(Fraction(1, 2**40)).digits(6000)
+    assert Decimal(text).compare(Decimal(2.0**-40)) == 0
+    assert sum(c.isdigit() for c in text.split("e")[0]) == 6000
+
+
+def test_coarse_values_are_refined_where_it_matters():
+    cells = Cells()
+    cells.add_block(lambda prec: [from_fraction(Fraction(1, 3), prec), Interval(-1, 1 << prec, -2 * prec)], 8)
+    e = Enclosure(cells, np.arange(2))
+    assert e[0].digits(10).item() == "0.3333333333"
+    assert e[0].error_ulp(1 / 3)[1] <= 0.5
+    with pytest.raises(UndecidedRounding):
+        e[1].digits(3)
 
 
 def test_float64_midpoints():

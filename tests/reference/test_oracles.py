@@ -120,6 +120,19 @@ def test_arb_leaves_the_precision_of_others_alone():
         flint.ctx.default()
 
 
+@pytest.mark.parametrize(
+    ("mid", "rad"), [(1.0, 0.75), (0.0, 1.0), (-3.0, 2.0**-30), (1e300, 1e200), (2.0**-1000, 0.0), (1.0, 5.0)]
+)
+def test_balls_lie_within_their_intervals(mid, rad):
+    ball = flint.arb(mid, rad)
+    t = arb_oracle._interval(ball, 100)
+    with flint.ctx.workprec(3000):  # so that the ends are exact
+        ends = [ball.lower().man_exp(), ball.upper().man_exp()]
+    for m, e in ends:
+        assert interval.compare_dyadic(t.lo, t.exp, int(m), int(e)) <= 0
+        assert interval.compare_dyadic(t.hi, t.exp, int(m), int(e)) >= 0
+
+
 def test_disagreement_stops_the_run(monkeypatch):
     honest = mp_oracle.softmax_row
 

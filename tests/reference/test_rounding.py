@@ -4,6 +4,7 @@ import math
 from fractions import Fraction
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -131,6 +132,19 @@ def test_strict_bounds_cut_only_what_reaches_them():
     assert interval.above(t, 15, 0) == Interval(15, 20, 0, open_lo=True)
     assert not interval.contains(interval.below(t, 15, 0), Fraction(15))
     assert not interval.overlaps(interval.below(t, 15, 0), Interval(15, 16, 0))
+
+
+def test_what_touches_only_at_an_open_end_does_not_overlap():
+    low, high = Interval(0, 4, 0), Interval(2, 3, 1)
+    assert interval.overlaps(low, high)
+    assert not interval.overlaps(low._replace(open_hi=True), high)
+    assert not interval.overlaps(high, low._replace(open_hi=True))
+    assert not interval.overlaps(low, high._replace(open_lo=True))
+
+
+def test_a_divisor_that_may_vanish_is_refused():
+    with pytest.raises(ZeroDivisionError):
+        interval.divide(Interval(1, 1, 0), Interval(0, 1, 0), 10)
 
 
 def test_rationals_are_enclosed_as_tightly_as_asked():
