@@ -138,12 +138,19 @@ class AdaptedKernel:
         """
         if beta is not None and not self.beta:
             raise TypeError(f"{self.op} takes no beta")
+        plan = self.prepare(operands[0])
+        if plan[0].axis is not None:
+            return self._invoke(plan, operands, axis, beta)
+        return self._without_axis(plan, operands, axis, beta)
+
+    def prepare(self, operand: Array) -> tuple[Form, Arrays]:
+        """Find out how the function is called for operands like this one, if that is not known yet."""
         if self._plan is None:
-            self._plan = self._choose(operands[0].dtype)
-        form, _ = self._plan
-        if form.axis is not None:
-            return self._invoke(self._plan, operands, axis, beta)
-        return self._without_axis(self._plan, operands, axis, beta)
+            self._plan = self._choose(operand.dtype)
+        if self._plan[0].axis is None:
+            for rank in {1, 2, operand.ndim}:
+                self._takes(self._plan, rank, operand.dtype)
+        return self._plan
 
     def describe(self) -> str:
         """Return how the function is called, in words, as far as that is known yet."""
@@ -224,11 +231,15 @@ class AdaptedKernel:
         moved = tuple(np.moveaxis(operand, axis, -1) for operand in operands)
         shape = moved[0].shape
         rank = len(shape)
-        vectors_only = rank > 1 and not self._takes(plan, 2, operands) and self._takes(plan, 1, operands)
-        matrices_only = rank != 2 and not self._takes(plan, 1, operands) and self._takes(plan, 2, operands)
+        vectors_only = (
+            rank > 1 and not self._takes(plan, 2, moved[0].dtype) and self._takes(plan, 1, moved[0].dtype)
+        )
+        matrices_only = (
+            rank != 2 and not self._takes(plan, 1, moved[0].dtype) and self._takes(plan, 2, moved[0].dtype)
+        )
         if vectors_only:
             result = self._by_rows(plan, moved, beta)
-        elif matrices_only and not self._takes(plan, rank, operands):
+        elif matrices_only and not self._takes(plan, rank, moved[0].dtype):
             rows = math.prod(shape[:-1])
             result = self._invoke(plan, tuple(o.reshape(rows, shape[-1]) for o in moved), beta=beta)
             result = result.reshape(shape[:-1] + result.shape[1:])
@@ -250,10 +261,10 @@ class AdaptedKernel:
         stacked = np.stack(results)
         return stacked.reshape(batch + stacked.shape[1:])
 
-    def _takes(self, plan: tuple[Form, Arrays], rank: int, operands: tuple[Array, ...]) -> bool:
+    def _takes(self, plan: tuple[Form, Arrays], rank: int, dtype: np.dtype[Any]) -> bool:
         """Whether the function takes arrays of so many dimensions."""
         if rank not in self._ranks:
-            self._ranks[rank] = self._survives(plan, _probe(self.op, rank, operands[0].dtype))
+            self._ranks[rank] = self._survives(plan, _probe(self.op, rank, dtype))
         return self._ranks[rank]
 
 

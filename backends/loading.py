@@ -210,9 +210,7 @@ def _from_attribute(module: ModuleType, place: str, attribute: str, op: str | No
     last = attribute.rpartition(".")[2]
     chosen = op or (last if last in OPS else None)
     if chosen is None:
-        raise SubjectError(
-            f"which op {subject} computes is not clear; choose one of {', '.join(OPS)} with --op"
-        )
+        raise SubjectError(f"the op that {subject} computes must be given: one of {', '.join(OPS)}")
     kernel = _adapted(value, chosen, place, attribute)
     return Backend(name=subject, ops={chosen: kernel}, beta=kernel.beta)
 

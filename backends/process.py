@@ -237,6 +237,8 @@ def _serve_forked(
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(null, standard)
+    # A notebook or a test runner may have put objects of its own in their place.
+    sys.stdin, sys.stdout, sys.stderr = (os.fdopen(os.dup(null), mode) for mode in ("r", "w", "w"))
     for other in list(_OPEN):
         other.close()
     for number in (signal.SIGINT, signal.SIGTERM):

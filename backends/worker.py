@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from softcert.backends import fpenv, wire
+from softcert.backends.adapt import AdaptedKernel
 from softcert.backends.convert import NotAnArrayError, as_result
 from softcert.backends.guarded import GuardedOperand, poison_free_memory
 from softcert.backends.loading import describe_exception, load
@@ -76,6 +77,9 @@ class Session:
 
     def _perform(self, call: Call, kernel: Kernel) -> Output:
         operands = [GuardedOperand(operand, call.layout) for operand in call.operands]
+        if isinstance(kernel, AdaptedKernel):
+            # Its trials come first: they would leave their own numbers in the freed memory.
+            kernel.prepare(call.operands[0])
         effects = dict.fromkeys(self._loading_effects)
         fastest, last, distinct = float("inf"), None, None
         for _ in range(max(call.repeat, 1)):
