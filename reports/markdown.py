@@ -82,15 +82,15 @@ def _grades(members: Sequence[Subject]) -> str:
             f"**{row.grade}**",
             interval(row.error_max),
             number(row.error_mean, 3),
-            number(row.bound_ulp),
             above(row.margin, 3),
+            number(row.bound_ulp),
             f"{row.cases:,}",
             f"{row.elements:,}",
         )
         for row in summary.grade_rows(members)
     ]
-    head = ["op", "dtype", "backend", "grade", "largest error seen / ulp", "mean / ulp", "bound / ulp",
-            "error / bound", "cases", "elements"]  # fmt: skip
+    head = ["op", "dtype", "backend", "grade", "largest error seen / ulp", "mean / ulp",
+            "largest error / bound", "bound there / ulp", "cases", "elements"]  # fmt: skip
     return _table(head, rows, 6) + f"\n\n{wording.RESTS_ON}" if rows else ""
 
 

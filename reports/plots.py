@@ -135,7 +135,19 @@ def _by_length(subject: Subject, op: str, dtype: str) -> list[tuple[int, float, 
             n, error = int(point["n"]), float(point["error_ulp"])
             if n not in worst or error > worst[n][0]:
                 worst[n] = (error, float(point.get("bound_ulp", math.nan)))
-    return [(n, *worst[n]) for n in sorted(worst)]
+    return _thinned([(n, *worst[n]) for n in sorted(worst)])
+
+
+def _thinned(points: list[tuple[int, float, float]]) -> list[tuple[int, float, float]]:
+    """Keep the worst of each doubling of the length, where there are more lengths than a line can show."""
+    if len(points) <= _MOST_POINTS:
+        return points
+    worst: dict[int, tuple[int, float, float]] = {}
+    for point in points:
+        octave = point[0].bit_length()
+        if octave not in worst or point[1] > worst[octave][1]:
+            worst[octave] = point
+    return list(worst.values())
 
 
 def _of(subject: Subject, op: str, dtype: str) -> list[Verdict]:
@@ -152,6 +164,8 @@ def _positive(value: float, floor: float) -> float:
     return max(value, floor) if math.isfinite(value) else math.nan
 
 
+#: With more lengths than this, a plot shows the worst of each doubling.
+_MOST_POINTS = 12
 #: Place of titles above the axes: a fixed one spares the search for room.
 _TITLE = 1.02
 #: Errors below this are drawn on it: an exact result has no place on a logarithmic axis.

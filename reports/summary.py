@@ -253,7 +253,9 @@ def _cell(verdict: Verdict, subject: Subject) -> Cell:
 
 
 def controls_passed(verdict: Verdict) -> tuple[str, ...]:
-    """Names of the wrong answers that the verdict did not tell from the truth."""
+    """Names of the wrong answers that passed beside the subject; a broken verdict needs no such doubt."""
+    if verdict.status != "pass":
+        return ()
     return tuple(sorted(printable(name) for name, outcome in verdict.controls.items() if outcome == "passed"))
 
 

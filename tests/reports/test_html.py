@@ -15,7 +15,7 @@ from softcert.conformance.model import RequestError
 from softcert.conformance.wire import witness_from_json
 from softcert.reports import html, render_html
 
-VOID = {"meta", "link", "br", "hr", "img", "input", "path", "use", "rect"}
+VOID = {"meta", "link", "br", "hr", "img", "input", "path", "use", "rect", "wbr"}
 
 
 class Page(HTMLParser):

@@ -72,3 +72,9 @@ def test_names_are_drawn_as_they_are(build):
     run = statistics_run(build, {"by_length": [{"n": 2, "error_ulp": 1.0}]}, name="$x^ <b>& \x00中")
     (drawing,) = drawings([run])
     assert "$x^ &lt;b&gt;&amp; \\u0000中" in drawing
+
+
+def test_of_many_lengths_the_worst_of_each_doubling_is_drawn(build):
+    points = [{"n": n, "error_ulp": float(n % 7), "bound_ulp": 9.0} for n in range(1, 200)]
+    (drawing,) = drawings([statistics_run(build, {"by_length": points})])
+    assert "1 ulp at 1, 6 ulp at 132." in drawing

@@ -100,3 +100,11 @@ def test_controls_that_passed_are_named(runs):
     found = undetected_controls(subjects(runs))
     assert len(found) == 3
     assert found[0].message == "would have passed too: zeros"
+
+
+def test_controls_say_nothing_against_a_proven_failure(build):
+    verdicts = tuple(Verdict("a.b", "softmax", d, s, controls={"zeros": "passed"}) for d, s in
+                     (("float64", "fail"), ("float32", "pass")))  # fmt: skip
+    members = subjects([build("one", verdicts=verdicts)])
+    assert [entry.where for entry in undetected_controls(members)] == ["softmax in float32"]
+    assert [cell.controls_passed for cell in matrix(members).rows[0].cells] == [(), ("zeros",)]
