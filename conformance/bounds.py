@@ -105,13 +105,16 @@ def _increasing(values: list[float]) -> int:
     return len(tails)
 
 
-def _argument_error(rows: Rows, a: Arithmetic) -> Float:
+def _argument_error(rows: Rows, a: Arithmetic, *, offset_free: bool = False) -> Float:
     """Absolute error of the argument of each exponential, (..., n).
 
     Division form: one subtraction, u gap; with beta also the products and the rounding of beta itself.
     Any form: a change of base first, whose two products err by u |beta x| and u |max|. Rounding is
     monotone, so no weight passes 1: the upward error is at most the gap, and losing a weight wholly is
     a factor that log 2 covers, since expm1(log 2) = 1.
+
+    The logarithmic ops promise to be free of the offset in either form (`offset_free`): their error is absolute,
+    and an offset that swallows log n has been a real defect (pytorch#38839).
     """
     u = a.u_compute
     with np.errstate(invalid="ignore"):
@@ -119,7 +122,7 @@ def _argument_error(rows: Rows, a: Arithmetic) -> Float:
         if rows.scaled:
             own = own * 3.0
         offset = np.zeros_like(own)
-        if rows.scaled or not a.division:
+        if rows.scaled or not (a.division or offset_free):
             offset = offset + u * (rows.size + rows.top) * (2.0 if rows.scaled and not a.division else 1.0)
         if not a.division:
             own = own * 3.0
@@ -213,7 +216,7 @@ def softmax_sum_bound(rows: Rows, a: Arithmetic) -> Float:
 
 def _log_sum_error(rows: Rows, a: Arithmetic) -> Float:
     """Absolute error of the logarithm of the shifted sum, (..., 1)."""
-    argument = _argument_error(rows, a)
+    argument = _argument_error(rows, a, offset_free=True)
     return (a.u_compute + a.exp_error) * rows.log_sum + _sum_error(rows, a, argument)
 
 
@@ -261,8 +264,10 @@ def vjp_bound(y: Float, dy: Float, a: Arithmetic) -> Float:
     inner = np.abs(dy - (y * dy).sum(axis=-1, keepdims=True))
     factor = np.expm1((n - 1) * a.u_sum + 4.0 * a.u_compute)
     spread = total if a.division else total + np.abs(dy)
-    under = n * max(a.eta_compute, a.lambda_compute if a.flush else 0.0)
-    absolute = np.abs(y) * (under + factor * (spread + inner)) + a.underflow_product
+    # The matrix form underflows in y_i y_k before dy_k multiplies it.
+    under = n + (0.0 if a.division else np.abs(dy).sum(axis=-1, keepdims=True) + np.abs(dy))
+    under = under * max(a.eta_compute, a.lambda_compute if a.flush else 0.0)
+    absolute = np.abs(y) * factor * (spread + inner) + under + a.underflow_product
     return np.asarray((absolute + 2.0 * a.u_out * np.abs(y) * inner) * _SLACK)
 
 

@@ -14,7 +14,7 @@ from softcert import reference
 from softcert.backends.types import Array, Call, Contract
 from softcert.conformance import bounds
 from softcert.conformance.arithmetic import Arithmetic, arithmetic
-from softcert.conformance.spec import DERIVATIVE_OPS, FORWARD_OPS, rows_last
+from softcert.conformance.spec import DERIVATIVE_OPS, rows_last
 from softcert.reference import Enclosure
 
 Float = NDArray[np.float64]
@@ -61,16 +61,31 @@ class Context:
         return truth
 
     def bound_ulp(self, call: Call, truth: Enclosure) -> Float:
-        """Bound of the error of each result of `call`, in ulps at the exact value."""
-        axis = int(call.params["axis"])
-        operands = [rows_last(a, axis).astype(np.float64) for a in call.operands]
+        """Bound of the error of each result of `call`, in ulps at the exact value; inf beyond binary64."""
         ulp = truth_ulp(truth, self.dtype)
+        if call.op != "softmax":
+            with np.errstate(over="ignore"):
+                return self.absolute_bound(call) / ulp
+        axis = int(call.params["axis"])
+        ulps = rows_last(truth.in_ulps(self.dtype)[1], axis)
+        bound = bounds.softmax_bound(self._rows(call), self.arithmetic, ulps, rows_last(ulp, axis))
+        return np.moveaxis(bound, -1, axis)
+
+    def absolute_bound(self, call: Call) -> Float:
+        """Absolute bound of the error of each result of an op other than softmax."""
+        axis = int(call.params["axis"])
         a = self.arithmetic
         if call.op in DERIVATIVE_OPS:
-            absolute = np.moveaxis(bounds.vjp_bound(operands[0], operands[1], a), -1, axis)
-            return in_ulps(absolute, ulp)
-        rows = bounds.rows_of(operands[0], float(call.params.get("beta", 1.0)), any_order=not a.division)
-        return _FORWARD_BOUNDS[call.op](rows, a, truth, ulp, axis, self.dtype)
+            y, dy = (rows_last(operand, axis).astype(np.float64) for operand in call.operands)
+            return np.moveaxis(bounds.vjp_bound(y, dy, a), -1, axis)
+        if call.op == "logsumexp":
+            return bounds.logsumexp_bound(self._rows(call), a)[..., 0]
+        return np.moveaxis(bounds.log_softmax_bound(self._rows(call), a), -1, axis)
+
+    def _rows(self, call: Call) -> bounds.Rows:
+        x = rows_last(call.operands[0], int(call.params["axis"])).astype(np.float64)
+        one_pass = not self.arithmetic.division
+        return bounds.rows_of(x, float(call.params.get("beta", 1.0)), any_order=one_pass)
 
 
 def evaluate(call: Call, method: str = "auto") -> Enclosure:
@@ -90,36 +105,6 @@ def truth_ulp(truth: Enclosure, dtype: str) -> Float:
     return np.ldexp(1.0, (exponent - fmt.precision + 1).astype(np.int64))
 
 
-def in_ulps(absolute: Float, ulp: Float) -> Float:
-    """Absolute bounds counted in ulps; a bound beyond binary64 is infinite."""
-    with np.errstate(over="ignore"):
-        return absolute / ulp
-
-
-def _softmax(rows: bounds.Rows, a: Arithmetic, truth: Enclosure, ulp: Float, axis: int, dtype: str) -> Float:
-    ulps = rows_last(truth.in_ulps(dtype)[1], axis)
-    return np.moveaxis(bounds.softmax_bound(rows, a, ulps, rows_last(ulp, axis)), -1, axis)
-
-
-def _log_softmax(
-    rows: bounds.Rows, a: Arithmetic, _truth: Enclosure, ulp: Float, axis: int, _dtype: str
-) -> Float:
-    return in_ulps(np.moveaxis(bounds.log_softmax_bound(rows, a), -1, axis), ulp)
-
-
-def _logsumexp(
-    rows: bounds.Rows, a: Arithmetic, _truth: Enclosure, ulp: Float, _axis: int, _dtype: str
-) -> Float:
-    return in_ulps(bounds.logsumexp_bound(rows, a)[..., 0], ulp)
-
-
-_FORWARD_BOUNDS: dict[str, Callable[..., Float]] = {
-    "softmax": _softmax,
-    "log_softmax": _log_softmax,
-    "logsumexp": _logsumexp,
-}
-
-
 def expected_shape(call: Call) -> tuple[int, ...]:
     """Shape of a correct result: the operand's own, without the axis for logsumexp."""
     shape = call.operands[0].shape
@@ -127,8 +112,3 @@ def expected_shape(call: Call) -> tuple[int, ...]:
         return shape
     axis = int(call.params["axis"]) % len(shape)
     return shape[:axis] + shape[axis + 1 :]
-
-
-def is_forward(call: Call) -> bool:
-    """Whether the call takes logits."""
-    return call.op in FORWARD_OPS

@@ -69,11 +69,15 @@ class Examination:
         return replace(verdict, seconds=perf_counter() - started)
 
     def _directed(self) -> Violation | None:
-        for seedling in self.clause.directed(self.context):
+        for seedling in self._seedlings():
             violation = self.attempt(seedling)
             if violation is not None:
                 return violation
         return None
+
+    def _seedlings(self) -> list[Seedling]:
+        with np.errstate(all="ignore"):
+            return list(self.clause.directed(self.context))
 
     def _drawn(self) -> Violation | None:
         if self.clause.drawn is None:
@@ -83,7 +87,7 @@ class Examination:
 
     def attempt(self, seedling: Seedling) -> Violation | None:
         """Run the trial of a seedling, count it, and return what it breaks."""
-        trial = self.clause.grow(seedling, self.context)
+        trial = self._grown(seedling)
         if trial is None:
             return None
         replies = self.ask(trial)
@@ -93,8 +97,12 @@ class Examination:
             self._judge_controls(trial, replies)
         return violation
 
+    def _grown(self, seedling: Seedling) -> Trial | None:
+        with np.errstate(all="ignore"):
+            return self.clause.grow(seedling, self.context)
+
     def _try_quietly(self, seedling: Seedling) -> Violation | None:
-        trial = self.clause.grow(seedling, self.context)
+        trial = self._grown(seedling)
         return None if trial is None else self._judged(seedling, trial, self.ask(trial))[0]
 
     def _judged(
@@ -115,11 +123,11 @@ class Examination:
         for name in CONTROLS:
             if self.caught.get(name):
                 continue
-            given = [control_answer(name, call, self.context) for call in trial.calls]
-            answers = tuple(a for a in given if a is not None)
-            if len(answers) < len(given):
-                continue
             with np.errstate(all="ignore"):
+                given = [control_answer(name, call, self.context) for call in trial.calls]
+                answers = tuple(a for a in given if a is not None)
+                if len(answers) < len(given):
+                    continue
                 judgement = self.clause.judge(trial, answers, self.context)
             self.caught[name] = judgement.finding is not None
 

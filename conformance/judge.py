@@ -7,6 +7,7 @@ enclosure too wide to decide never accuses; `margin` uses the upper end, so that
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,6 +96,10 @@ def _compare(
     # 0/0 and inf/inf: no error is within every bound, an infinite one is within none.
     ratio = np.where(np.isnan(ratio), np.where(upper > 0.0, np.inf, 0.0), ratio)
     broken = (lower > bound) | (np.isinf(lower) & ordinary)
+    if call.op != "softmax":
+        _decide_exactly(
+            ratio, broken, (value, truth, upper, context.absolute_bound(ordinary_only(call))), bound
+        )
     worst = np.unravel_index(int(np.argmax(np.where(broken, np.inf, ratio))), ratio.shape)
     at = tuple(int(i) for i in worst)
     finding = None
@@ -116,6 +121,28 @@ def _compare(
         if finite.size <= 4096
         else tuple(finite[:: finite.size // 4096].tolist()),
     )
+
+
+def _decide_exactly(
+    ratio: Float, broken: NDArray[np.bool_], facts: tuple[Array, Enclosure, Float, Float], bound: Float
+) -> None:
+    """Decide in rational arithmetic where an error or a bound in ulps is beyond binary64.
+
+    Results that are exactly 0 have the smallest subnormal as their ulp: an absolute bound of 1e-9 is then more
+    ulps than binary64 can count, and so may be an error that is well within it.
+    """
+    value, truth, upper, absolute = facts
+    finite = np.isfinite(value.astype(np.float64)) & np.isfinite(truth.to_float64())
+    undecided = finite & (np.isinf(upper) | (np.isinf(bound) & (upper > 0.0)))
+    for place in np.argwhere(undecided):
+        at = tuple(int(i) for i in place)
+        limit = Fraction(float(absolute[at]))
+        low, high = (Fraction(str(end)) for end in truth[at].bounds_decimal(40))
+        answer = Fraction(float(value[at]))
+        nearest = max(low - answer, answer - high, Fraction(0))
+        farthest = max(abs(answer - low), abs(answer - high))
+        broken[at] = nearest > limit
+        ratio[at] = float(min(farthest / limit, Fraction(2) ** 1000)) if limit else np.inf
 
 
 def _is_vacuous(

@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 
 from softcert.backends.types import Array, Call, as_dtype
-from softcert.conformance.context import Context, truth_ulp
+from softcert.conformance.context import Context
 from softcert.conformance.evidence import broken, relation_finding
 from softcert.conformance.families import make_row, probabilities
 from softcert.conformance.growing import call_of, trial_of
@@ -55,8 +55,7 @@ def _exact(a: Array) -> Matrix:
 
 def _slack(call: Call, context: Context) -> Matrix:
     """Absolute bound of each entry, as rationals."""
-    truth = context.truth(call)
-    return _exact(context.bound_ulp(call, truth) * truth_ulp(truth, context.dtype))
+    return _exact(context.absolute_bound(call))
 
 
 Relation = Callable[[Matrix, Matrix], tuple[tuple[int, int], str] | None]
@@ -139,10 +138,7 @@ def _judge_adjoint(trial: Trial, results: tuple[Array, ...], context: Context) -
 
 
 def _slack_of_row(call: Call, context: Context) -> list[Fraction]:
-    truth = context.truth(call)
-    return [
-        Fraction(float(v)) for v in (context.bound_ulp(call, truth) * truth_ulp(truth, context.dtype)).ravel()
-    ]
+    return [Fraction(float(v)) for v in context.absolute_bound(call).ravel()]
 
 
 def _tangents(context: Context) -> Iterator[Seedling]:
@@ -175,8 +171,7 @@ def _judge_gradient(trial: Trial, results: tuple[Array, ...], context: Context) 
     rise = Fraction(float(results[1])) - Fraction(float(results[0]))
     slack = Fraction(0)
     for call in trial.calls:
-        truth = context.truth(call)
-        slack += Fraction(float((context.bound_ulp(call, truth) * truth_ulp(truth, context.dtype)).item()))
+        slack += Fraction(context.absolute_bound(call).item())
     low, high = (softmax(call.operands[0])[place].bounds_decimal(30) for call in trial.calls)
     floor, ceiling = Fraction(str(low[0])) * step - slack, Fraction(str(high[1])) * step + slack
     if floor <= rise <= ceiling:

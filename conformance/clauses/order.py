@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from softcert.backends.types import Array
-from softcert.conformance.context import Context, Float, truth_ulp
+from softcert.conformance.context import Context, Float
 from softcert.conformance.evidence import (
     broken,
     not_numbers,
@@ -73,9 +73,7 @@ def _allowance(trial: Trial, y: Float, context: Context) -> Float:
         with np.errstate(over="ignore", invalid="ignore"):
             relative = np.where(y > 0, y * np.expm1(perturbation), 0.0)
         return np.where(np.isfinite(relative), relative, np.inf) + a.underflow
-    truth = context.truth(call)
-    absolute = context.bound_ulp(call, truth) * truth_ulp(truth, context.dtype)
-    bound = rows_last(absolute, int(call.params["axis"]))
+    bound = rows_last(context.absolute_bound(call), int(call.params["axis"]))
     return np.where(np.isfinite(y), bound, 0.0)
 
 

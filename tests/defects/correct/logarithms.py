@@ -39,12 +39,6 @@ def log_softmax_wide(x):
     return (d - np.log(np.exp(d).sum(axis=-1, keepdims=True))).astype(x.dtype)
 
 
-def log_softmax_from_lse(x, axis=-1):
-    """x - lse(x): within the bound for which the base of the row is not promised away."""
-    shift, total = _parts(x, axis)
-    return x - (np.log(total) + shift)
-
-
 def lse_plain(x, axis=-1):
     """log(sum) + max."""
     shift, total = _parts(x, axis)
