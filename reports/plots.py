@@ -176,7 +176,7 @@ def _paint_lengths(
     title: str, series: Sequence[tuple[Subject, list[tuple[int, float, float]]]]
 ) -> Callable[[Axes], None]:
     def paint(axes: Axes) -> None:
-        bounds = [[_positive(bound, _FLOOR) for _, _, bound in points] for _, points in series]
+        bounds = [[_bound(point) for point in points] for _, points in series]
         # One contract's bounds are the same whoever is judged by it: then the line is nobody's.
         shared = len(series) > 1 and all(points == bounds[0] for points in bounds)
         for (subject, points), bound in zip(series, bounds, strict=True):
@@ -199,6 +199,12 @@ def _paint_lengths(
         axes.set(xlabel="row length n", ylabel="error / ulp")
 
     return paint
+
+
+def _bound(point: tuple[int, float, float]) -> float:
+    """The bound to draw at a point; beside an error that is not finite it would only be noise."""
+    _, error, bound = point
+    return _positive(bound, _FLOOR) if math.isfinite(error) else math.nan
 
 
 def _mark_infinite(axes: Axes, lengths: Sequence[int], errors: Sequence[float], subject: Subject) -> None:
