@@ -1,0 +1,218 @@
+"""What a backend is, what it promises, and what passes between the judge and the judged.
+
+Every type here is plain data: the judge sends a `Call`, the judged answers with a `Reply`, and
+nothing else crosses the border between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Kernel = Callable[..., Any]
+
+#: The operands of each op, in the order in which a kernel takes them (each (..., n), along `axis`).
+OPERANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "softmax": ("x",),
+        "log_softmax": ("x",),
+        "logsumexp": ("x",),
+        "softmax_vjp": ("y", "dy"),
+        "softmax_jvp": ("y", "dx"),
+    }
+)
+OPS: tuple[str, ...] = tuple(OPERANDS)
+#: The dtypes that a softmax op may be asked to take, widest first.
+DTYPES: tuple[str, ...] = ("float64", "float32", "float16", "bfloat16")
+#: How an operand may lie in memory when it reaches the kernel.
+LAYOUTS: tuple[str, ...] = ("contiguous", "strided", "reversed", "broadcast", "transposed")
+
+
+class SubjectError(Exception):
+    """The subject cannot be found, loaded or adapted; the message is one clear sentence."""
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What an implementation promises of its numerics; what it leaves unsaid is the strict default.
+
+    Attributes
+    ----------
+    compute : format of the element-wise steps, a dtype name; None is the input's own format.
+    accumulator : format of the sum, a dtype name; None is float32 for 16-bit inputs, else the input's.
+    exp_ulp : largest error of the exponential (and logarithm), in ulps of the format computed in.
+    form : "division" promises exp(x - max) / sum, whose error does not grow with an offset common to
+        the whole row; "any" also allows a change of base before the subtraction and exp(x - lse).
+    flush_subnormals : subnormal results may become zero.
+    nan : "propagate", a NaN in the row makes the whole row NaN; "any" promises nothing.
+    plus_inf : "nan", a +inf logit gives NaN at its own place; "any" promises nothing.
+    all_minus_inf : what softmax gives for a row of -inf only: "nan", "zero", "uniform" or "any".
+    deterministic : the same call gives the same bits.
+    batch_invariant : a row's result does not depend on the batch around it.
+    order_bitwise : equal logits get equal bits, and a larger logit never a smaller probability.
+    """
+
+    compute: str | None = None
+    accumulator: str | None = None
+    exp_ulp: float = 3.0
+    form: Literal["any", "division"] = "any"
+    flush_subnormals: bool = False
+    nan: Literal["propagate", "any"] = "propagate"
+    plus_inf: Literal["nan", "any"] = "nan"
+    all_minus_inf: Literal["nan", "zero", "uniform", "any"] = "nan"
+    deterministic: bool = True
+    batch_invariant: bool = False
+    order_bitwise: bool = False
+
+    @classmethod
+    def from_mapping(cls, declared: Mapping[str, Any]) -> Contract:
+        """Contract from a mapping of field names to values.
+
+        Raises
+        ------
+        SubjectError : a field that no contract has, or a value that the field cannot take.
+        """
+        known = {f.name for f in fields(cls)}
+        unknown = sorted(set(declared) - known)
+        if unknown:
+            raise SubjectError(
+                f"contract field {unknown[0]!r} is unknown; the fields are {', '.join(sorted(known))}"
+            )
+        for name, value in declared.items():
+            allowed = _FIELD_VALUES[name]
+            if not allowed(value):
+                raise SubjectError(f"contract field {name}={value!r} is not one of the values it can take")
+        return cls(**declared)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return the contract as a JSON-ready mapping."""
+        return asdict(self)
+
+
+def _one_of(*values: object) -> Callable[[object], bool]:
+    return lambda value: any(value is v or (type(value) is type(v) and value == v) for v in values)
+
+
+def _is_error(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf")
+
+
+_FIELD_VALUES: Mapping[str, Callable[[object], bool]] = MappingProxyType(
+    {
+        "compute": _one_of(None, *DTYPES),
+        "accumulator": _one_of(None, *DTYPES),
+        "exp_ulp": _is_error,
+        "form": _one_of("any", "division"),
+        "flush_subnormals": _one_of(True, False),
+        "nan": _one_of("propagate", "any"),
+        "plus_inf": _one_of("nan", "any"),
+        "all_minus_inf": _one_of("nan", "zero", "uniform", "any"),
+        "deterministic": _one_of(True, False),
+        "batch_invariant": _one_of(True, False),
+        "order_bitwise": _one_of(True, False),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Backend:
+    """An implementation under test: kernels by op name, and what it says of itself.
+
+    Attributes
+    ----------
+    name : how reports call it.
+    ops : kernels by op name; each takes ndarrays and keywords `axis` (and `beta`, softmax only).
+    dtypes : the dtypes that it declares to take.
+    contract : its promises.
+    beta : whether its softmax takes an inverse temperature.
+    versions : the libraries that it rests on, with their versions.
+    """
+
+    name: str
+    ops: Mapping[str, Kernel]
+    dtypes: tuple[str, ...] = ("float64", "float32")
+    contract: Contract = Contract()
+    beta: bool = False
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of one kernel.
+
+    Attributes
+    ----------
+    op : a key of `OPERANDS`.
+    operands : one array per operand of the op, all of one dtype and shape.
+    params : keywords of the kernel: `axis` always, `beta` where it is not 1.
+    layout : how the operands lie in memory when the kernel sees them, one of `LAYOUTS`.
+    repeat : how often to call in a row on the same operands.
+    """
+
+    op: str
+    operands: tuple[Array, ...]
+    params: Mapping[str, int | float] = field(default_factory=lambda: {"axis": -1})
+    layout: str = "contiguous"
+    repeat: int = 1
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a kernel gave back.
+
+    Attributes
+    ----------
+    value : the result of the last repetition, copied.
+    seconds : wall time of the fastest repetition.
+    distinct : an earlier repetition's result whose bits differ from the last one's, if there is one.
+    side_effects : names of what the call disturbed, of `SIDE_EFFECTS`.
+    """
+
+    value: Array
+    seconds: float = 0.0
+    distinct: Array | None = None
+    side_effects: tuple[str, ...] = ()
+
+
+#: What a call must leave alone, with what it did to it.
+SIDE_EFFECTS: Mapping[str, str] = MappingProxyType(
+    {
+        "input-modified": "an input array was changed by the call",
+        "output-aliases-input": "the output shares memory with an input",
+        "earlier-output-changed": "a result handed out earlier was changed by this call",
+        "flush-to-zero": "the call left the processor flushing subnormals to zero",
+        "rounding-mode": "the call left the processor in another rounding mode",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a kernel gave nothing that can be judged.
+
+    Attributes
+    ----------
+    kind : exception, crash, hang, memory (limits included), or output (not an array of numbers).
+    message : one sentence, the exception's own words included.
+    """
+
+    kind: Literal["exception", "crash", "hang", "memory", "output"]
+    message: str
+
+
+Reply = Output | Failure
+
+
+def as_dtype(name: str) -> np.dtype[Any]:
+    """NumPy's dtype object of a softcert dtype name; bfloat16 comes from ml_dtypes."""
+    if name == "bfloat16":
+        import ml_dtypes
+
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(name)
