@@ -152,16 +152,6 @@ class AdaptedKernel:
                 self._takes(self._plan, rank, operand.dtype)
         return self._plan
 
-    def describe(self) -> str:
-        """Return how the function is called, in words, as far as that is known yet."""
-        if self._plan is None:
-            return "not called yet"
-        form, arrays = self._plan
-        parts = {"numpy": "NumPy arrays", "torch": "torch tensors", "list": "lists of numbers"}[arrays]
-        if form.axis is not None:
-            return f"{parts}, axis given as {form.axis}"
-        return f"{parts}, no axis{'' if self._ranks.get(2, True) else ', row by row'}"
-
     def _invoke(
         self,
         plan: tuple[Form, Arrays],

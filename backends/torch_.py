@@ -1,4 +1,9 @@
-"""PyTorch's CPU softmax kernels, forward and backward, called as autograd calls them."""
+"""PyTorch's CPU softmax kernels, forward and backward, called as autograd calls them.
+
+Of 16-bit inputs the kernels sum in float32 but round intermediate results to the input's format: a
+float16 log_softmax near 0 was seen 6.7 ulp off where float32 throughout gives half an ulp (torch 2.13).
+So the contract says no more than the default does.
+"""
 
 from __future__ import annotations
 

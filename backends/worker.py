@@ -40,8 +40,16 @@ from softcert.backends.types import (
 
 #: Libraries that compile on the first call, which then takes its time.
 _COMPILERS = ("numba", "jax", "torch", "triton", "tensorflow", "cupy", "pyximport", "taichi", "cffi")
+#: A thread reserves, without using, a stack and an allocator's arena; libraries start one per CPU.
+_RESERVED_PER_CPU = 160 << 20
 #: What allocators outside Python say when the limit is reached.
-_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc", "bad alloc")
+_OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "bad_alloc",
+    "cannot allocate memory",
+)
 
 
 class Session:
@@ -230,13 +238,19 @@ def _lines(path: Path) -> list[str]:
 
 
 def _limit_memory(extra: int) -> None:
-    """Let the address space grow by so many bytes and no further."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * resource.getpagesize() + extra
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    if hard != resource.RLIM_INFINITY:
-        limit = min(limit, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    """Let writable memory grow by so many bytes, and the address space by little more."""
+    fields = [int(word) for word in Path("/proc/self/statm").read_text().split()]
+    size, data = fields[0] * resource.getpagesize(), fields[5] * resource.getpagesize()
+    _lower_limit(resource.RLIMIT_DATA, data + extra)
+    if not Path("/dev/nvidiactl").exists():
+        # RLIMIT_DATA does not count shared mappings. CUDA reserves addresses for all memory there is.
+        _lower_limit(resource.RLIMIT_AS, size + extra + _RESERVED_PER_CPU * (os.cpu_count() or 1))
+
+
+def _lower_limit(which: int, limit: int) -> None:
+    _, hard = resource.getrlimit(which)
+    limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+    resource.setrlimit(which, (limit, limit))
 
 
 # --- starting -----------------------------------------------------------------------------------------

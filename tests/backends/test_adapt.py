@@ -112,16 +112,6 @@ def test_every_convention_gives_the_same_softmax(function, axis):
     assert kernel(np.empty((0, 4))).shape == (0, 4)
 
 
-def test_how_it_is_called_can_be_told():
-    kernel = AdaptedKernel(vector, "softmax")
-    assert kernel.describe() == "not called yet"
-    kernel(CUBE)
-    assert kernel.describe() == "NumPy arrays, no axis, row by row"
-    kernel = AdaptedKernel(called_dim, "softmax")
-    kernel(CUBE)
-    assert kernel.describe() == "NumPy arrays, axis given as dim"
-
-
 def test_reductions_without_an_axis():
     def lse(x):
         if x.ndim != 1:
