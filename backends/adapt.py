@@ -118,7 +118,7 @@ class AdaptedKernel:
     torch_first: bool = False
     forms: tuple[Form, ...] = field(init=False)
     _plan: tuple[Form, Arrays] | None = field(default=None, init=False)
-    _ranks: dict[int, bool] = field(default_factory=dict, init=False)
+    _ranks: dict[tuple[int, str], bool] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self.forms = read_forms(self.function, self.op)
@@ -147,10 +147,12 @@ class AdaptedKernel:
         """Find out how the function is called for operands like this one, if that is not known yet."""
         if self._plan is None:
             self._plan = self._choose(operand.dtype)
-        if self._plan[0].axis is None:
+        # Where nothing works, the real call will say why; another dtype may still fare better.
+        plan: tuple[Form, Arrays] = self._plan or (self.forms[0], "torch" if self.torch_first else "numpy")
+        if plan[0].axis is None:
             for rank in {1, 2, operand.ndim}:
-                self._takes(self._plan, rank, operand.dtype)
-        return self._plan
+                self._takes(plan, rank, operand.dtype)
+        return plan
 
     def _invoke(
         self,
@@ -178,8 +180,8 @@ class AdaptedKernel:
             return _of_nothing(result, operands[0].shape, axis, self.op)
         return result
 
-    def _choose(self, dtype: np.dtype[Any]) -> tuple[Form, Arrays]:
-        """First way of calling that a harmless input survives."""
+    def _choose(self, dtype: np.dtype[Any]) -> tuple[Form, Arrays] | None:
+        """First way of calling that a harmless input survives, if there is one."""
         # A function may know its arrays and yet not the 16-bit formats.
         probe_dtype = np.dtype(np.float32) if dtype.itemsize == 2 else dtype
         for arrays in self._array_kinds():
@@ -189,8 +191,7 @@ class AdaptedKernel:
                         continue
                     if self._survives((form, arrays), _probe(self.op, rank, probe_dtype)):
                         return form, arrays
-        # Nothing works: the first real call will say why.
-        return self.forms[0], "torch" if self.torch_first else "numpy"
+        return None
 
     def _array_kinds(self) -> Iterator[Arrays]:
         if self.torch_first:
@@ -253,9 +254,10 @@ class AdaptedKernel:
 
     def _takes(self, plan: tuple[Form, Arrays], rank: int, dtype: np.dtype[Any]) -> bool:
         """Whether the function takes arrays of so many dimensions."""
-        if rank not in self._ranks:
-            self._ranks[rank] = self._survives(plan, _probe(self.op, rank, dtype))
-        return self._ranks[rank]
+        key = (rank, dtype.name)
+        if key not in self._ranks:
+            self._ranks[key] = self._survives(plan, _probe(self.op, rank, dtype))
+        return self._ranks[key]
 
 
 def _of_nothing(result: Array, shape: tuple[int, ...], axis: int, op: str) -> Array:

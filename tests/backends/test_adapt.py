@@ -136,6 +136,19 @@ def test_what_a_function_refuses_stays_refused():
         AdaptedKernel(two_dimensions_at_most, "softmax")(CUBE)
 
 
+def test_a_refused_dtype_does_not_decide_for_the_others():
+    def float32_vectors(*args):
+        (x,) = args
+        if x.dtype != np.float32 or x.ndim != 1:
+            raise TypeError("float32 vectors, please")
+        return soft(x)
+
+    kernel = AdaptedKernel(float32_vectors, "softmax")
+    with pytest.raises(TypeError, match="float32 vectors"):
+        kernel(CUBE)
+    np.testing.assert_allclose(kernel(CUBE.astype(np.float32)), soft(CUBE), rtol=1e-5)
+
+
 def test_two_operands_by_position_or_by_their_names():
     def gradient(output, grad, dim):
         return output * (grad - (output * grad).sum(dim, keepdims=True))
