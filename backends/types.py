@@ -99,6 +99,10 @@ def _one_of(*values: object) -> Callable[[object], bool]:
     return lambda value: any(value is v or (type(value) is type(v) and value == v) for v in values)
 
 
+def _is_bool(value: object) -> bool:
+    return isinstance(value, bool)
+
+
 def _is_error(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf")
 
@@ -109,13 +113,13 @@ _FIELD_VALUES: Mapping[str, Callable[[object], bool]] = MappingProxyType(
         "accumulator": _one_of(None, *DTYPES),
         "exp_ulp": _is_error,
         "form": _one_of("any", "division"),
-        "flush_subnormals": _one_of(True, False),
+        "flush_subnormals": _is_bool,
         "nan": _one_of("propagate", "any"),
         "plus_inf": _one_of("nan", "any"),
         "all_minus_inf": _one_of("nan", "zero", "uniform", "any"),
-        "deterministic": _one_of(True, False),
-        "batch_invariant": _one_of(True, False),
-        "order_bitwise": _one_of(True, False),
+        "deterministic": _is_bool,
+        "batch_invariant": _is_bool,
+        "order_bitwise": _is_bool,
     }
 )
 
@@ -214,5 +218,6 @@ def as_dtype(name: str) -> np.dtype[Any]:
     if name == "bfloat16":
         import ml_dtypes
 
-        return np.dtype(ml_dtypes.bfloat16)
+        dtype: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        return dtype
     return np.dtype(name)

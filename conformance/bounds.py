@@ -113,8 +113,8 @@ def _argument_error(rows: Rows, a: Arithmetic, *, offset_free: bool = False) -> 
     monotone, so no weight passes 1: the upward error is at most the gap, and losing a weight wholly is
     a factor that log 2 covers, since expm1(log 2) = 1.
 
-    The logarithmic ops promise to be free of the offset in either form (`offset_free`): their error is absolute,
-    and an offset that swallows log n has been a real defect (pytorch#38839).
+    The logarithmic ops promise to be free of the offset in either form (`offset_free`): their error is
+    absolute, and an offset that swallows log n has been a real defect (pytorch#38839).
     """
     u = a.u_compute
     with np.errstate(invalid="ignore"):
@@ -138,7 +138,8 @@ def _sum_error(rows: Rows, a: Arithmetic, argument: Float) -> Float:
         lost = rows.count * a.underflow * np.exp(-rows.log_sum)
     additions = (rows.count - 1) * a.u_sum
     rounding = a.u_compute if a.u_sum < a.u_compute else 0.0
-    return np.maximum(mean, 0.0) + additions + lost + rounding
+    total: Float = np.maximum(mean, 0.0) + additions + lost + rounding
+    return total
 
 
 def _quotient_error(a: Arithmetic) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softcert import reference
-from softcert.backends.types import Array, Call, Contract
+from softcert.backends.types import Call, Contract
 from softcert.conformance import bounds
 from softcert.conformance.arithmetic import Arithmetic, arithmetic
 from softcert.conformance.spec import DERIVATIVE_OPS, rows_last

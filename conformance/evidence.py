@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from decimal import ROUND_CEILING, ROUND_FLOOR, Context as DecimalContext, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import Context as DecimalContext
 
 import numpy as np
 from numpy.typing import NDArray
@@ -167,7 +168,8 @@ def _ratio_finding(
         error_ulp=error,
         bound_ulp=bound,
         message=(
-            f"the ratio {name} = {_quotient(first, second):.9g} is {error[0]:.4g} ulp of 1 from exp(x_i - x_j), more than"
+            f"the ratio {name} = {_quotient(first, second):.9g} is {error[0]:.4g} ulp of 1 from "
+            "exp(x_i - x_j), more than"
             f" the numerators' bound of {bound:.4g} ulp"
         ),
     )
@@ -211,5 +213,8 @@ def judge_shape(trial: Trial, outputs: tuple[Output, ...], _context: Context) ->
     shape, dtype = expected_shape(call), call.operands[0].dtype
     if value.shape == shape and value.dtype == dtype:
         return Judgement(elements=int(value.size))
-    message = f"{call.op} of {dtype} {call.operands[0].shape} gives {value.dtype} {value.shape}, not {dtype} {shape}"
+    message = (
+        f"{call.op} of {dtype} {call.operands[0].shape} gives {value.dtype} {value.shape}, not "
+        f"{dtype} {shape}"
+    )
     return broken(relation_finding(0, None, "shape and dtype", f"{value.dtype} {value.shape}", message), 1)

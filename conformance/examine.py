@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
@@ -21,6 +22,9 @@ from softcert.conformance.profiles import Profile
 from softcert.conformance.spec import Clause, Seedling
 from softcert.conformance.tally import Tally
 
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
+
 Ask = Callable[[Trial], tuple[Reply, ...]]
 
 
@@ -35,7 +39,7 @@ class Violation:
     status: Status
 
 
-class _Shrinking(AssertionError):
+class _ShrinkingError(AssertionError):
     """Raised inside Hypothesis, which shrinks what raises."""
 
 
@@ -94,7 +98,7 @@ class Examination:
         violation, judgement = self._judged(seedling, trial, replies)
         self.tally.add(trial, judgement)
         if violation is None:
-            self._judge_controls(trial, replies)
+            self._judge_controls(trial)
         return violation
 
     def _grown(self, seedling: Seedling) -> Trial | None:
@@ -116,7 +120,7 @@ class Examination:
             return None, judgement
         return Violation(seedling, trial, replies, judgement.finding, "fail"), judgement
 
-    def _judge_controls(self, trial: Trial, replies: tuple[Reply, ...]) -> None:
+    def _judge_controls(self, trial: Trial) -> None:
         """Judge each control that has not been caught yet on the same trial."""
         if self.clause.judge is None:
             return
@@ -198,7 +202,10 @@ def failure_of(trial: Trial, replies: tuple[Reply, ...], *, judged_by_shape: boo
     """The first reply that is no answer: a failure, or an array of the wrong shape or dtype."""
     for position, (call, reply) in enumerate(zip(trial.calls, replies, strict=True)):
         if isinstance(reply, Failure):
-            message = f"{reply.kind} in {call.op} of {call.operands[0].dtype} {call.operands[0].shape}: {reply.message}"
+            message = (
+                f"{reply.kind} in {call.op} of {call.operands[0].dtype} {call.operands[0].shape}: "
+                f"{reply.message}"
+            )
             return Finding(position, None, "the call itself", None, reply.kind, None, None, message)
         shape, dtype = expected_shape(call), call.operands[0].dtype
         if judged_by_shape and (reply.value.shape != shape or reply.value.dtype != dtype):
@@ -216,7 +223,7 @@ class _Search:
         self._best: Violation | None = None
         self._shrinks_left = examination.profile.shrinks
 
-    def run(self, strategy: object) -> Violation | None:
+    def run(self, strategy: SearchStrategy[Seedling]) -> Violation | None:
         clause, context = self._examination.clause, self._examination.context
         count = max(1, round(self._examination.profile.examples * clause.effort))
         text = f"{self._examination.seed}/{clause.id}/{context.op}/{context.dtype}"
@@ -231,13 +238,13 @@ class _Search:
             report_multiple_bugs=False,
             print_blob=False,
         )
-        @given(strategy)  # type: ignore[arg-type]  # SearchStrategy[Seedling], kept out of the signature
+        @given(strategy)
         def body(seedling: Seedling) -> None:
             self._try(seedling)
 
         try:
             body()
-        except _Shrinking:
+        except _ShrinkingError:
             return self._best
         return self._best
 
@@ -253,4 +260,4 @@ class _Search:
         elif seedling.key() != self._best.seedling.key():
             return
         if self._best is not None:
-            raise _Shrinking
+            raise _ShrinkingError

@@ -59,7 +59,7 @@ def _wide(rng: Generator, n: int, _spread: float, scale: Scale) -> Float:
 
 
 def _near_overflow(rng: Generator, n: int, _spread: float, scale: Scale) -> Float:
-    row = rng.uniform(-1.0, 1.0, n) * scale.largest
+    row: Float = rng.uniform(-1.0, 1.0, n) * scale.largest
     row[rng.integers(n)] = scale.largest
     return row
 
@@ -82,7 +82,9 @@ def _ties(rng: Generator, n: int, spread: float, _scale: Scale) -> Float:
 
 
 def _near_ties(rng: Generator, n: int, spread: float, scale: Scale) -> Float:
-    return spread * (1.0 + rng.integers(-3, 4, n) * 2.0 ** (1 - scale.precision))
+    steps = rng.integers(-3, 4, n).astype(np.float64)
+    row: Float = spread * (1.0 + steps * 2.0 ** (1 - scale.precision))
+    return row
 
 
 def _one_hot(rng: Generator, n: int, spread: float, _scale: Scale) -> Float:
@@ -191,4 +193,5 @@ def probabilities(x: Array) -> Array:
     logits = x.astype(np.float64)
     logits = np.where(np.isfinite(logits), logits, -1e4)
     weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return (weights / weights.sum(axis=-1, keepdims=True)).astype(x.dtype)
+    y: Array = (weights / weights.sum(axis=-1, keepdims=True)).astype(x.dtype)
+    return y

@@ -75,7 +75,8 @@ def _judge_special(call: Call, position: int, value: Array, context: Context) ->
         observed=hex_of(value[first.index]),
         error_ulp=None,
         bound_ulp=None,
-        message=f"{call.op} of {KIND_NAMES[first.kind]} gives {observed:g} where it must give {first.expected}",
+        message=f"{call.op} of {KIND_NAMES[first.kind]} gives {observed:g} where it must give "
+        f"{first.expected}",
     )
     return Judgement(finding=finding, error_ulp=(np.inf, np.inf), margin=np.inf)
 
@@ -128,8 +129,8 @@ def _decide_exactly(
 ) -> None:
     """Decide in rational arithmetic where an error or a bound in ulps is beyond binary64.
 
-    Results that are exactly 0 have the smallest subnormal as their ulp: an absolute bound of 1e-9 is then more
-    ulps than binary64 can count, and so may be an error that is well within it.
+    Results that are exactly 0 have the smallest subnormal as their ulp: an absolute bound of 1e-9 is then
+    more ulps than binary64 can count, and so may be an error that is well within it.
     """
     value, truth, upper, absolute = facts
     finite = np.isfinite(value.astype(np.float64)) & np.isfinite(truth.to_float64())

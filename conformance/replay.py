@@ -9,7 +9,7 @@ from softcert.backends.types import Backend, Contract, Failure, Reply
 from softcert.conformance.clauses import CLAUSES
 from softcert.conformance.context import Context
 from softcert.conformance.examine import failure_of, judge_trial
-from softcert.conformance.model import RequestError, Verdict, Witness
+from softcert.conformance.model import RequestError, Status, Verdict, Witness
 
 
 def replay(
@@ -50,10 +50,10 @@ def replay(
     verdict = Verdict(clause=clause.id, op=witness.op, dtype=witness.dtype, status="pass", cases=1)
     failure = failure_of(witness.trial, replies, judged_by_shape=clause.inspect is None)
     if failure is not None or any(isinstance(r, Failure) for r in replies):
-        finding, status = failure, "error"
+        finding = failure
     else:
         judgement = judge_trial(clause, witness.trial, replies, context)
-        finding, status = judgement.finding, "fail"
+        finding = judgement.finding
         verdict = replace(
             verdict,
             elements=judgement.elements,
@@ -67,4 +67,5 @@ def replay(
     shown = replace(
         witness, subject=str(spec) if isinstance(spec, str) else spec.name, replies=replies, finding=finding
     )
+    status: Status = "fail" if failure is None else "error"
     return replace(verdict, status=status, message=finding.message, witness=shown)

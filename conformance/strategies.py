@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from hypothesis import strategies as st
-from hypothesis.strategies import DrawFn, SearchStrategy
 
 from softcert.backends.types import LAYOUTS, Array, as_dtype
 from softcert.conformance.context import Context
 from softcert.conformance.families import FAMILIES, Scale, make_row, probabilities
 from softcert.conformance.spec import DERIVATIVE_OPS, Seedling
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import DrawFn, SearchStrategy
 
 #: Lengths around powers of two and the block sizes that kernels use.
 LENGTHS = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 127, 128, 129, 255, 257)
@@ -21,7 +24,7 @@ _WIDTHS: dict[str, int] = {"float64": 64, "float32": 32, "float16": 16, "bfloat1
 
 
 def specials(dtype: str) -> list[float]:
-    """The points of a format where implementations err: zeros, one, subnormals, extremes, thresholds of exp."""
+    """Points of a format where implementations err: zeros, subnormals, extremes, thresholds of exp."""
     scale = Scale.of(dtype)
     thresholds = [0.5 * scale.tiny_gap, scale.tiny_gap, scale.tiny_gap - np.log(2.0) * scale.precision]
     points = [0.0, -0.0, 1.0, scale.smallest, 2.0 ** (1 - scale.precision), 10.0, *thresholds, 88.5, 120.0]
@@ -121,7 +124,7 @@ def _derivative_seedlings(draw: DrawFn, context: Context, lengths: Sequence[int]
         x, family = draw(_large(dtype, ("normal", "ties", "one-hot", "equal", "increasing"), lengths))
         tangent, _ = draw(_large(dtype, ("normal", "ties", "one-hot", "equal", "near-ties"), (x.shape[-1],)))
         return Seedling((probabilities(x), tangent), family=family)
-    x = draw(_small(dtype, lambda d: st.floats(-20.0, 20.0, width=16), most))
+    x = draw(_small(dtype, lambda _dtype: st.floats(-20.0, 20.0, width=16), most))
     values = draw(st.lists(cotangents(dtype), min_size=x.size, max_size=x.size))
     tangent = np.asarray(values, dtype=np.float64).reshape(x.shape).astype(as_dtype(dtype))
     return Seedling((probabilities(x), tangent), family="drawn")

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from softcert.conformance.context import Context
-from softcert.conformance.families import FAMILIES
+from softcert.conformance.families import FAMILIES, make_row
 from softcert.conformance.growing import from_rows, one_call, operands_from, stack, sweep
 from softcert.conformance.judge import judge_values
-from softcert.conformance.families import make_row
 from softcert.conformance.spec import ALL_OPS, DERIVATIVE_OPS, FORWARD_OPS, Clause, Seedling
 from softcert.conformance.strategies import seedlings
 
@@ -57,9 +56,11 @@ def _shapes(context: Context) -> Iterator[Seedling]:
 CLAUSES = (
     Clause(
         id="accuracy.certified",
-        statement="every result is within the contract's bound of the exact value, over every family of inputs",
+        statement="every result is within the contract's bound of the exact value, over every "
+        "family of inputs",
         mathematics="|computed - exact| <= bound(format, accumulator, exp error, n, gaps) in ulps at exact",
-        source="Blanchard, Higham & Higham, IMA J. Numer. Anal. 41(4) 2021, doi:10.1093/imanum/draa038, repaired",
+        source="Blanchard, Higham & Higham, IMA J. Numer. Anal. 41(4) 2021, "
+        "doi:10.1093/imanum/draa038, repaired",
         in_practice="a polynomial exp of low degree, an epsilon in the denominator, a clamped argument: "
         "all invisible to allclose at 1e-2",
         ops=ALL_OPS,
@@ -75,7 +76,8 @@ CLAUSES = (
         statement="the bound holds at every length, next to powers of two and block sizes too",
         mathematics="the same bound, n from 1 to 131072 and beyond",
         source="as accuracy.certified; lengths after pytorch#143644 (n = 517) and NNPACK#174 (n mod 8)",
-        in_practice="a wrong tail, a padded key that enters the sum, an accumulator that stops growing at 2048",
+        in_practice="a wrong tail, a padded key that enters the sum, an accumulator that stops "
+        "growing at 2048",
         ops=ALL_OPS,
         directed=_lengths,
         grow=one_call,

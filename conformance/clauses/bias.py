@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from softcert.backends.types import Array, Call
 from softcert.conformance.context import Context
@@ -14,6 +14,9 @@ from softcert.conformance.families import Scale, make_row, to_dtype
 from softcert.conformance.growing import one_call
 from softcert.conformance.model import Finding, Judgement, Trial
 from softcert.conformance.spec import FORWARD_OPS, Clause, Seedling, rows_last
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _ROWS = 400
 _LONGEST = 96
@@ -41,7 +44,7 @@ def _random(context: Context) -> Iterator[Seedling]:
 
 
 def _row_errors(call: Call, value: Array, context: Context) -> tuple[NDArray[np.float64], float]:
-    """Mean signed error of each row in ulps, results that are 0 by underflow left out, and the enclosures' width."""
+    """Mean signed error of each row in ulps, underflowed results left out, and the enclosures' width."""
     truth = context.truth(call)
     low, high = truth.signed_error_ulp(value)
     if call.op == "logsumexp":
@@ -107,7 +110,8 @@ def _finding(mean: float, error: tuple[float, float], bound: float, rows: int, d
         error_ulp=error,
         bound_ulp=bound,
         message=(
-            f"the mean signed error over {rows} rows is {mean:+.3f} ulp (standard deviation {deviation:.3f} a row):"
+            f"the mean signed error over {rows} rows is {mean:+.3f} ulp (standard deviation "
+            f"{deviation:.3f} a row):"
             f" more than the {bound:.3f} ulp that chance and the contract allow"
         ),
     )
@@ -118,9 +122,11 @@ CLAUSES = (
         id="bias.repeated-maximum",
         statement="over many rows with a repeated maximum the mean signed error is consistent with zero",
         mathematics="|mean error| <= 1/4 ulp + 6 sigma / sqrt(rows)",
-        source="derivation: exp(0) = 1 and integer sums are exact, so only the last rounding errs; Qiu & Yao, "
+        source="derivation: exp(0) = 1 and integer sums are exact, so only the last rounding errs; "
+        "Qiu & Yao, "
         "arXiv:2510.04212 (biased rounding at repeated maxima breaks training)",
-        in_practice="results truncated towards zero, a reciprocal that is always a little low (tt-metal#52045)",
+        in_practice="results truncated towards zero, a reciprocal that is always a little low "
+        "(tt-metal#52045)",
         ops=FORWARD_OPS,
         directed=_repeated,
         grow=one_call,

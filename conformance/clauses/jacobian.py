@@ -90,7 +90,7 @@ def _asymmetry(jacobian: Matrix, slack: Matrix) -> tuple[tuple[int, int], str] |
 
 def _row_sum(jacobian: Matrix, slack: Matrix) -> tuple[tuple[int, int], str] | None:
     for i, row in enumerate(jacobian):
-        if abs(sum(row)) > sum(slack[i]):
+        if abs(sum(row, Fraction(0))) > sum(slack[i], Fraction(0)):
             return (i, 0), f"row {i} of the Jacobian sums to {float(sum(row)):.4g}, not 0"
     return None
 
@@ -102,7 +102,7 @@ def _indefinite(jacobian: Matrix, slack: Matrix) -> tuple[tuple[int, int], str] 
         if jacobian[i][i] < -slack[i][i]:
             return (i, i), f"J[{i}, {i}] = {float(jacobian[i][i]):.4g} is negative"
         for j in range(i):
-            form = jacobian[i][i] + jacobian[j][j] - jacobian[i][j] - jacobian[j][i]
+            form: Fraction = jacobian[i][i] + jacobian[j][j] - jacobian[i][j] - jacobian[j][i]
             if form < -(slack[i][i] + slack[j][j] + slack[i][j] + slack[j][i]):
                 return (i, j), f"the quadratic form of e_{i} - e_{j} is {float(form):.4g}, which is negative"
     return None
@@ -122,10 +122,12 @@ def _judge_adjoint(trial: Trial, results: tuple[Array, ...], context: Context) -
         return judge_values(trial, results, context)
     pullback, pushforward = trial.calls
     pairs = ((results[0], pushforward.operands[1], pullback), (results[1], pullback.operands[1], pushforward))
-    sides, slack = [], Fraction(0)
+    sides: list[Fraction] = []
+    slack = Fraction(0)
     for value, other, call in pairs:
         weights = [Fraction(float(v)) for v in other.ravel()]
-        sides.append(sum(Fraction(float(v)) * w for v, w in zip(value.ravel(), weights, strict=True)))
+        terms = (Fraction(float(v)) * w for v, w in zip(value.ravel(), weights, strict=True))
+        sides.append(sum(terms, Fraction(0)))
         allowed = _slack_of_row(call, context)
         slack += sum((s * abs(w) for s, w in zip(allowed, weights, strict=True)), Fraction(0))
     if abs(sides[0] - sides[1]) <= slack:

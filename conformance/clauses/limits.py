@@ -96,7 +96,7 @@ def _diagonal(context: Context) -> Iterator[Seedling]:
 
 
 def _judge_tropical(trial: Trial, results: tuple[Array, ...], context: Context) -> Judgement:
-    """Within log n of the maximum, never below it, up to the bound; and within the bound of the exact value."""
+    """Within log n above the maximum, up to the bound, and within the bound of the exact value."""
     values = judge_values(trial, results, context)
     if values.finding is not None:
         return values

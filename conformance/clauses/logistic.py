@@ -9,7 +9,7 @@ import numpy as np
 from softcert.backends.types import Array
 from softcert.conformance.context import Context
 from softcert.conformance.evidence import broken, relation_finding
-from softcert.conformance.families import Scale, to_dtype
+from softcert.conformance.families import Scale
 from softcert.conformance.growing import from_rows, one_call
 from softcert.conformance.judge import judge_values, quantity
 from softcert.conformance.model import Judgement, Trial

@@ -37,7 +37,8 @@ def _rows(context: Context) -> Iterator[Seedling]:
 CLAUSES = (
     Clause(
         id="luce.ratio",
-        statement="the ratio of two probabilities depends on their own logits alone, not on the rest of the row",
+        statement="the ratio of two probabilities depends on their own logits alone, not on the "
+        "rest of the row",
         mathematics="p_i / p_j = exp(beta (x_i - x_j)) in the whole row and in every subset of it",
         source="R. D. Luce, Individual Choice Behavior, 1959; the sum cancels, so the bound has no n in it",
         in_practice="truncation to the k largest, small probabilities dropped and the rest renormalised, "

@@ -36,7 +36,7 @@ def _judge(trial: Trial, results: tuple[Array, ...], context: Context) -> Judgem
     y = rows_last(value, axis).astype(np.float64)
     allowed = _allowance(trial, y, context)
     order = np.argsort(x, axis=-1, kind="stable")
-    logits, sorted_y, slack = (np.take_along_axis(a, order, axis=-1) for a in (x, y, allowed))
+    sorted_y, slack = (np.take_along_axis(a, order, axis=-1) for a in (y, allowed))
     with np.errstate(invalid="ignore"):
         ceiling = np.maximum.accumulate(sorted_y - slack, axis=-1)
         fall = np.nan_to_num(ceiling - (sorted_y + slack), nan=0.0)
@@ -93,11 +93,13 @@ def _rows(context: Context) -> Iterator[Seedling]:
 CLAUSES = (
     Clause(
         id="order.monotone",
-        statement="a larger logit does not get a smaller result, nor equal logits different ones, by more than "
+        statement="a larger logit does not get a smaller result, nor equal logits different ones, "
+        "by more than "
         "the two error bounds allow",
         mathematics="x_i >= x_j implies p_i >= p_j - (bound_i + bound_j)",
         source="monotonicity of exp; vector and scalar tails of correct libraries differ in the last bit",
-        in_practice="ties given to the first of them, quantised or sorted outputs put back in the wrong places",
+        in_practice="ties given to the first of them, quantised or sorted outputs put back in the "
+        "wrong places",
         ops=("softmax", "log_softmax"),
         directed=_rows,
         drawn=seedlings,

@@ -26,7 +26,7 @@ def _shapes(context: Context) -> Iterator[Seedling]:
             yield stack(context, shape, axis, "normal")
 
 
-def _judge_side_effects(trial: Trial, outputs: tuple[Output, ...], _context: Context) -> Judgement:
+def _judge_side_effects(_trial: Trial, outputs: tuple[Output, ...], _context: Context) -> Judgement:
     for position, output in enumerate(outputs):
         if output.side_effects:
             effects = "; ".join(SIDE_EFFECTS[name] for name in output.side_effects)
@@ -117,10 +117,12 @@ CLAUSES = (
     ),
     Clause(
         id="purity.side-effects",
-        statement="a call changes no input, no earlier result, and not the floating-point environment, and its "
+        statement="a call changes no input, no earlier result, and not the floating-point "
+        "environment, and its "
         "result does not live in its input",
         mathematics="f is a function",
-        source="the op's signature; pytorch#96602 (input overwritten), torch.set_flush_denormal (whole thread)",
+        source="the op's signature; pytorch#96602 (input overwritten), torch.set_flush_denormal "
+        "(whole thread)",
         in_practice="x -= x.max() on the caller's array, a static output buffer, flush-to-zero left on",
         ops=ALL_OPS,
         directed=_plain,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from softcert import reference
 from softcert.backends.types import Array, Call
@@ -19,6 +18,9 @@ from softcert.conformance.model import Finding, Judgement, Trial
 from softcert.conformance.policy import ORDINARY, row_kinds
 from softcert.conformance.spec import Clause, Seedling, rows_last
 from softcert.conformance.strategies import seedlings
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _EXACT_DIGITS = 30
 
@@ -54,7 +56,7 @@ def _judge_range(trial: Trial, results: tuple[Array, ...], context: Context) -> 
 
 
 def _within_bound(call: Call, value: Array, context: Context) -> NDArray[np.bool_]:
-    """A log-probability may round above 0 by its bound, and is -inf where the exact value is or rounds to it."""
+    """A log-probability may exceed 0 by its bound, and is -inf where the exact value rounds to that."""
     safe = ordinary_only(call)
     truth = context.truth(safe)
     error = truth.error_ulp(value)[0]
@@ -133,7 +135,8 @@ def _judge_positive(trial: Trial, results: tuple[Array, ...], context: Context) 
         observed=hex_of(value[at]),
         error_ulp=error,
         bound_ulp=threshold,
-        message=f"{quantity(call, at)} is {float(value[at]):g} where the exact value is {str(low)[:12]}..., not 0",
+        message=f"{quantity(call, at)} is {float(value[at]):g} where the exact value is "
+        f"{str(low)[:12]}..., not 0",
     )
     return Judgement(finding=finding, elements=int(value.size), margin=np.inf, error_ulp=error)
 
@@ -176,7 +179,8 @@ CLAUSES = (
         statement="the exact sum of the outputs of a row is 1 within the bound",
         mathematics="|sum_i p_i - 1| <= (n - 1) u_sum + 3u + n atol (division form; exp's error cancels)",
         source="derivation: numerators and denominator share the same computed weights",
-        in_practice="row sums of 2.0 at n = 4096 from a float16 accumulator (candle#3727), 0.865 (tt-metal#52045)",
+        in_practice="row sums of 2.0 at n = 4096 from a float16 accumulator (candle#3727), 0.865 "
+        "(tt-metal#52045)",
         ops=("softmax",),
         directed=_directed,
         drawn=seedlings,

@@ -93,7 +93,8 @@ CLAUSES = (
         statement="subnormal logits, and results in the subnormal range, are computed and not flushed",
         mathematics="the accuracy bound with its underflow term",
         source="IEEE 754 gradual underflow; flushing only where the contract declares it",
-        in_practice="flush-to-zero compiled in by -ffast-math, an argument clamped short of the underflow threshold",
+        in_practice="flush-to-zero compiled in by -ffast-math, an argument clamped short of the "
+        "underflow threshold",
         ops=FORWARD_OPS,
         directed=lambda context: _from(("subnormal-logits", "tiny-outputs", "gap-sweep"), context),
         grow=one_call,
@@ -104,7 +105,8 @@ CLAUSES = (
         statement="a NaN makes its own row NaN, and no other row",
         mathematics="NaN in row r gives NaN in all of row r; the other rows keep their exact values",
         source="IEEE 754 propagation; the contract's nan field",
-        in_practice="a maximum that ignores NaN and a result that looks healthy; a NaN leaking into the next row",
+        in_practice="a maximum that ignores NaN and a result that looks healthy; a NaN leaking "
+        "into the next row",
         ops=ALL_OPS,
         directed=lambda context: _with(context, np.nan),
         grow=one_call,
@@ -126,7 +128,8 @@ CLAUSES = (
         statement="-inf among finite logits gives exactly 0 (log_softmax: -inf) and changes nothing else",
         mathematics="exp(-inf) = 0",
         source="IEEE 754; masks are written this way",
-        in_practice="NaN when the masked logits come first and the running maximum is still -inf (vllm#56578)",
+        in_practice="NaN when the masked logits come first and the running maximum is still -inf "
+        "(vllm#56578)",
         ops=FORWARD_OPS,
         directed=_masked,
         grow=one_call,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import numpy as np
 from hypothesis import strategies as st
-from hypothesis.strategies import DrawFn
 
 from softcert.backends.types import Array, as_dtype
 from softcert.conformance.context import Context
@@ -18,6 +18,9 @@ from softcert.conformance.model import Trial
 from softcert.conformance.spec import DERIVATIVE_OPS, FORWARD_OPS, Clause, Seedling
 from softcert.conformance.strategies import LENGTHS
 from softcert.reference import format_of
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import DrawFn
 
 _SHIFTS = (1.0, -1.0, 8.0, -120.0, 120.0, -1000.0, 1000.0, -30000.0, 50000.0, -1e5, 1e7, -1e7, 1e12, -1e30)
 _GRID = 2.0**-3
@@ -112,11 +115,14 @@ def _scaled_rows(context: Context) -> Iterator[Seedling]:
 CLAUSES = (
     Clause(
         id="translation.exact-shift",
-        statement="adding a constant, where the addition is exact, leaves softmax and log_softmax as they are "
+        statement="adding a constant, where the addition is exact, leaves softmax and log_softmax "
+        "as they are "
         "and moves logsumexp by the constant",
-        mathematics="softmax(x + c) = softmax(x); log_softmax(x + c) = log_softmax(x); lse(x + c) = lse(x) + c",
+        mathematics="softmax(x + c) = softmax(x); log_softmax(x + c) = log_softmax(x); lse(x + c) "
+        "= lse(x) + c",
         source="definition; pytorch#38839, pytorch#196678, flashinfer#4401",
-        in_practice="log_softmax(x - 1e7) = [-1, -1, -1]; a padded key scored 0 that a shift by -120 exposes; "
+        in_practice="log_softmax(x - 1e7) = [-1, -1, -1]; a padded key scored 0 that a shift by "
+        "-120 exposes; "
         "a mask sentinel of -5e4 that real logits reach",
         ops=FORWARD_OPS,
         directed=_shifts,
