@@ -9,32 +9,42 @@ from time import perf_counter
 
 from softcert.backends import Limits, Worker
 from softcert.backends.adapt import AdaptedKernel
-from softcert.backends.types import DTYPES, OPS, Backend, Contract, Failure, Reply
+from softcert.backends.types import DTYPES, OPS, Backend, Contract
 from softcert.conformance.clauses import CLAUSES
-from softcert.conformance.context import Context
 from softcert.conformance.environment import describe
-from softcert.conformance.examine import Examination
-from softcert.conformance.model import RequestError, Run, Trial, Verdict
+from softcert.conformance.job import Item, Task, examine_all
+from softcert.conformance.model import RequestError, Run, Verdict
+from softcert.conformance.parallel import examine_in_processes
 from softcert.conformance.profiles import PROFILES, Profile
 from softcert.conformance.spec import Clause
-
-#: What each failure costs of the patience with one op and dtype; the rest of its clauses is then left out.
-_COSTS = {"crash": 1, "memory": 2, "hang": 4}
-_PATIENCE = 12
 
 Subject = str | Backend | Callable[..., object]
 
 
 @dataclass(frozen=True)
 class Progress:
-    """One step of a run: before a clause (`verdict` None) and after it."""
+    """One step of a run: the verdict just reached, and how many of how many that makes."""
 
     done: int
     total: int
     clause: str
     op: str
     dtype: str
-    verdict: Verdict | None
+    verdict: Verdict
+
+
+@dataclass
+class _Watch:
+    """Counts the verdicts and passes them on."""
+
+    total: int
+    progress: Callable[[Progress], None] | None
+    done: int = 0
+
+    def __call__(self, verdict: Verdict) -> None:
+        self.done += 1
+        if self.progress is not None:
+            self.progress(Progress(self.done, self.total, verdict.clause, verdict.op, verdict.dtype, verdict))
 
 
 def check(
@@ -49,6 +59,7 @@ def check(
     contract: Contract | None = None,
     limits: Limits | None = None,
     progress: Callable[[Progress], None] | None = None,
+    jobs: int = 1,
 ) -> Run:
     """Examine a subject and return every verdict.
 
@@ -63,7 +74,10 @@ def check(
     seed : a fixed seed gives a fixed run.
     contract : judge by this contract in place of the subject's own.
     limits : time and memory of one call.
-    progress : called before and after each verdict.
+    progress : called after each verdict.
+    jobs : processes to examine in, each op and dtype in one of them; the verdicts do not depend on it. More
+        than one starts fresh interpreters, so the calling script must be importable (a `__main__` guard).
+        A `Backend` or function, which lives in this process, is examined in one.
 
     Raises
     ------
@@ -79,8 +93,15 @@ def check(
         wanted_dtypes = _subset(dtypes, described.dtypes, DTYPES, "dtype", declared_only=False)
         plan = list(_plan(chosen, wanted_ops, wanted_dtypes))
         spec = subject if isinstance(subject, str) else described.name
-        job = _Job(worker, effort, seed, spec, progress, len(plan))
-        verdicts = tuple(job.examine(clause, o, d) for clause, o, d in plan)
+        task = Task(spec, op, contract, limits or Limits(), effort, seed)
+        watch = _Watch(len(plan), progress)
+        if jobs > 1 and isinstance(subject, str):
+            verdicts = examine_in_processes(task, plan, jobs, watch)
+        else:
+            verdicts = []
+            for verdict in examine_all(worker, task, plan):
+                watch(verdict)
+                verdicts.append(verdict)
         return Run(
             subject=spec,
             name=described.name,
@@ -93,7 +114,7 @@ def check(
                 "dtypes": list(wanted_dtypes),
                 "clauses": [c.id for c in chosen],
             },
-            verdicts=verdicts,
+            verdicts=tuple(verdicts),
             seconds=perf_counter() - started,
         )
 
@@ -153,70 +174,11 @@ def _subset(
     return tuple(k for k in known if k in wanted)
 
 
-def _plan(
-    clauses: Iterable[Clause], ops: Sequence[str], dtypes: Sequence[str]
-) -> Iterable[tuple[Clause, str, str]]:
+def _plan(clauses: Iterable[Clause], ops: Sequence[str], dtypes: Sequence[str]) -> Iterable[Item]:
     return (
-        (clause, op, dtype)
+        Item(clause.id, op, dtype)
         for op in ops
         for dtype in dtypes
         for clause in clauses
         if op in clause.ops and dtype in clause.dtypes
     )
-
-
-@dataclass
-class _Job:
-    """The examinations of one run, and the count of crashes that ends an op early."""
-
-    worker: Worker
-    profile: Profile
-    seed: int
-    spec: str
-    progress: Callable[[Progress], None] | None
-    total: int
-    done: int = 0
-    costly: tuple[str, str, int] = ("", "", 0)
-
-    def examine(self, clause: Clause, op: str, dtype: str) -> Verdict:
-        self._report(clause, op, dtype, None)
-        verdict = self._examine(clause, op, dtype)
-        self.done += 1
-        self._report(clause, op, dtype, verdict)
-        return verdict
-
-    def _examine(self, clause: Clause, op: str, dtype: str) -> Verdict:
-        described = self.worker.description
-        context = Context(
-            op=op,
-            dtype=dtype,
-            contract=described.contract,
-            beta=described.beta,
-            ops=tuple(described.ops),
-            thorough=self.profile.thorough,
-        )
-        if self.costly[:2] != (op, dtype):
-            self.costly = (op, dtype, 0)
-        unfit = clause.applies(context)
-        if unfit is None and self.costly[2] >= _PATIENCE:
-            unfit = f"not examined: {op} {dtype} kept crashing, hanging or running out of memory"
-        if unfit is not None:
-            return Verdict(clause=clause.id, op=op, dtype=dtype, status="skip", message=unfit)
-        return Examination(clause, context, self._ask, self.profile, self.seed, self.spec).run()
-
-    def _ask(self, trial: Trial) -> tuple[Reply, ...]:
-        replies: list[Reply] = []
-        for call in trial.calls:
-            reply = self.worker.call(call)
-            replies.append(reply)
-            if isinstance(reply, Failure):
-                op, dtype, cost = self.costly
-                self.costly = (op, dtype, cost + _COSTS.get(reply.kind, 0))
-                # Later calls would be judged without it; the failure alone is the answer.
-                replies.extend([reply] * (len(trial.calls) - len(replies)))
-                break
-        return tuple(replies)
-
-    def _report(self, clause: Clause, op: str, dtype: str, verdict: Verdict | None) -> None:
-        if self.progress is not None:
-            self.progress(Progress(self.done, self.total, clause.id, op, dtype, verdict))

@@ -74,6 +74,7 @@ def judge(subject: str, request: Request, label: str = "") -> tuple[Run, bool]:
     RequestError, SubjectError, OracleError : as `softcert.check`.
     """
     from softcert.conformance import check
+    from softcert.conformance.environment import available_cores
 
     reached: list[Verdict] = []
     try:
@@ -94,6 +95,7 @@ def judge(subject: str, request: Request, label: str = "") -> tuple[Run, bool]:
                 seed=request.seed,
                 contract=request.contract,
                 progress=watch,
+                jobs=available_cores(),
             )
     except KeyboardInterrupt:
         if not reached:
