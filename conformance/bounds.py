@@ -26,6 +26,8 @@ Float = NDArray[np.float64]
 _SLACK = 1.0 + 2.0**-30
 _LOG_2 = float(np.log(2.0))
 _LONG_ROW = 2048
+#: Stands for a gap between finite logits that binary64 cannot hold.
+_LARGEST = float(np.finfo(np.float64).max)
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def rows_of(x: Float, beta: float, *, any_order: bool) -> Rows:
     with np.errstate(over="ignore", invalid="ignore"):
         logits = beta * x
         top = logits.max(axis=-1, keepdims=True)
-        gap = top - logits
+        gap = np.where(logits == -np.inf, np.inf, np.minimum(top - logits, _LARGEST))
         log_sum = np.log(np.exp(-gap).sum(axis=-1, keepdims=True))
     size = np.where(np.isfinite(logits), np.abs(logits), 0.0)
     longest = _longest_climb(logits) if any_order else np.zeros_like(top)
@@ -86,7 +88,8 @@ def _longest_climb(logits: Float) -> Float:
     increasing subsequence has, forwards or backwards; for long rows the number of distinct logits serves.
     """
     flat = logits.reshape(-1, logits.shape[-1])
-    climbs = [_climb(row) for row in flat]
+    # The first of them starts the scan: exp(-inf) = 0 rescales an empty sum exactly.
+    climbs = [_climb(row) - 1 for row in flat]
     return np.asarray(climbs, dtype=np.float64).reshape(*logits.shape[:-1], 1)
 
 
@@ -132,7 +135,7 @@ def _argument_error(rows: Rows, a: Arithmetic, *, offset_free: bool = False) -> 
 
 def _sum_error(rows: Rows, a: Arithmetic, argument: Float) -> Float:
     """Exponent perturbation of the denominator, (..., 1): its weights' errors, its additions, underflow."""
-    weight = argument + a.exp_error + rows.rescales * a.rescale_error
+    weight = argument + _exp_error(rows.gap, a) + rows.rescales * a.rescale_error
     with np.errstate(over="ignore", invalid="ignore"):
         mean = np.log(np.exp(rows.log_p + weight).sum(axis=-1, keepdims=True))
         lost = rows.count * a.underflow * np.exp(-rows.log_sum)
@@ -140,6 +143,11 @@ def _sum_error(rows: Rows, a: Arithmetic, argument: Float) -> Float:
     rounding = a.u_compute if a.u_sum < a.u_compute else 0.0
     total: Float = np.maximum(mean, 0.0) + additions + lost + rounding
     return total
+
+
+def _exp_error(gap: Float, a: Arithmetic) -> Float:
+    """Error of exp(-gap), (..., n): none at the maximum, because exp(0) = 1 exactly."""
+    return np.where(gap > 0.0, a.exp_error, 0.0)
 
 
 def _quotient_error(a: Arithmetic) -> float:
@@ -156,7 +164,7 @@ def softmax_exponent_error(rows: Rows, a: Arithmetic) -> Float:
     """
     argument = _argument_error(rows, a)
     denominator = _sum_error(rows, a, argument)
-    quotient = argument + a.exp_error + denominator + _quotient_error(a)
+    quotient = argument + _exp_error(rows.gap, a) + denominator + _quotient_error(a)
     if a.division:
         return quotient
     u = a.u_compute
@@ -168,7 +176,7 @@ def softmax_exponent_error(rows: Rows, a: Arithmetic) -> Float:
         + lse
         + (u + a.exp_error) * rows.log_sum
         + u * (finite_gap + rows.log_sum)
-        + a.exp_error
+        + _exp_error(finite_gap + rows.log_sum, a)
         + _quotient_error(a)
     )
     return np.maximum(quotient, through_lse)
@@ -177,8 +185,11 @@ def softmax_exponent_error(rows: Rows, a: Arithmetic) -> Float:
 def softmax_numerator_error(rows: Rows, a: Arithmetic) -> Float:
     """Perturbation of log p that is not common to the row, (..., n): what a ratio of two outputs keeps."""
     finite_gap = np.where(np.isfinite(rows.gap), rows.gap, 0.0)
-    own = _argument_error(rows, a) + a.exp_error + _quotient_error(a)
-    return own if a.division else own + a.u_compute * (finite_gap + rows.log_sum)
+    own = _argument_error(rows, a) + _quotient_error(a)
+    if a.division:
+        return own + _exp_error(rows.gap, a)
+    distance = finite_gap + rows.log_sum
+    return own + _exp_error(distance, a) + a.u_compute * distance
 
 
 def softmax_bound(rows: Rows, a: Arithmetic, ulps: Float, ulp: Float) -> Float:

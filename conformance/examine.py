@@ -67,7 +67,8 @@ class Examination:
         started = perf_counter()
         violation = self._directed() or self._drawn()
         if violation is not None:
-            violation = minimize(violation, self._try_quietly, self.profile.shrinks)
+            if self.clause.shrinks:
+                violation = minimize(violation, self._try_quietly, self.profile.shrinks)
             self._confirm(violation)
         verdict = self._verdict(violation)
         return replace(verdict, seconds=perf_counter() - started)

@@ -79,6 +79,7 @@ class Clause:
     applies : whether the subject can be asked at all, by its context.
     accuracy : its largest error grades the op.
     effort : multiple of the profile's number of drawn examples.
+    shrinks : a violation may be made smaller; a statistic over many rows may not.
     """
 
     id: str
@@ -96,6 +97,7 @@ class Clause:
     applies: Callable[[Context], str | None] = lambda _context: None
     accuracy: bool = False
     effort: float = 1.0
+    shrinks: bool = True
 
     @property
     def group(self) -> str:

@@ -86,18 +86,17 @@ def _judge_sum(trial: Trial, results: tuple[Array, ...], context: Context) -> Ju
     at = tuple(int(i) for i in np.unravel_index(int(np.argmax(ratio)), ratio.shape))
     finding = None
     if broken.any():
-        low, high = total[at].bounds_decimal(_EXACT_DIGITS)
         finding = Finding(
             call=0,
             index=at,
             quantity="sum of the outputs",
             exact=("1", "1"),
-            observed=f"[{low}, {high}]",
+            observed=float(total[at].to_float64()).hex(),
             error_ulp=(float(lower[at]), float(upper[at])),
             bound_ulp=float(bound[at]),
             message=(
-                f"the outputs of a row sum to {str(low)[:16]}, {float(lower[at]):.4g} ulp of 1 away from 1;"
-                f" the bound is {float(bound[at]):.4g} ulp"
+                f"the outputs of a row sum to {total[at].to_float64():.12g}, {float(lower[at]):.4g} ulp"
+                f" of 1 away from 1; the bound is {float(bound[at]):.4g} ulp"
             ),
         )
     return Judgement(
