@@ -25,12 +25,14 @@ class Limits:
 
     Attributes
     ----------
-    seconds : wall time of one call.
+    seconds : wall time of one call, whatever its size.
+    seconds_per_element : wall time besides for each element and repetition: slow is not hung.
     load_seconds : wall time of loading, and of an op's first call where a compiler may be at work.
     memory_bytes : address space beyond what loading took.
     """
 
     seconds: float = 10.0
+    seconds_per_element: float = 1e-3
     load_seconds: float = 120.0
     memory_bytes: int = 4 << 30
 
@@ -198,7 +200,8 @@ class Worker:
 
     def _allowance(self, call: Call) -> float:
         """Seconds for a call and all its repetitions."""
-        seconds = self._limits.seconds * max(call.repeat, 1)
+        elements = call.operands[0].size * max(call.repeat, 1)
+        seconds = self._limits.seconds + self._limits.seconds_per_element * elements
         if call.op in self._called or call.op in self._gave_up:
             return seconds
         # The first call in a process may import and compile.
