@@ -67,7 +67,7 @@ def assert_one_sentence(result, *words):
         (["check", "no_such_file.py:f", *QUICK], ["no_such_file.py"]),
         (["check", "math:no_such_function", *QUICK], ["no_such_function"]),
         (["check", "math:pi", *QUICK], ["pi"]),
-        (["check", "numpy:exp", "--dtype", "float32"], ["--op"]),
+        (["check", "numpy:exp", "--dtype", "float32"], ["numpy:exp", "logsumexp"]),
         (["check", "numpy", "--op", "softmx"], ["'softmx'", "did you mean 'softmax'?"]),
         (["check", "numpy", "--op", "convolution"], ["'convolution'", "softmax", "logsumexp"]),
         (["check", "numpy-naive", "--op", "softmax_vjp"], ["softmax_vjp"]),

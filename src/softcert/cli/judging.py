@@ -81,8 +81,7 @@ def judge(subject: str, request: Request, label: str = "") -> tuple[Run, bool]:
         with progress_bar(label or subject) as show:
 
             def watch(step: Progress) -> None:
-                if step.verdict is not None:
-                    reached.append(step.verdict)
+                reached.append(step.verdict)
                 show(step)
 
             run = check(
