@@ -25,6 +25,10 @@ from softcert.conformance.tally import Tally
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
 
+#: Controls are judged on this many first trials, then on one in so many.
+_CONTROL_TRIALS = 12
+_CONTROL_STRIDE = 8
+
 Ask = Callable[[Trial], tuple[Reply, ...]]
 
 
@@ -61,6 +65,7 @@ class Examination:
     subject: str
     tally: Tally = field(default_factory=Tally)
     caught: dict[str, bool] = field(default_factory=dict)
+    _trials: int = 0
 
     def run(self) -> Verdict:
         """Examine the directed seedlings, then the drawn ones; shrink and confirm what breaks the clause."""
@@ -123,7 +128,8 @@ class Examination:
 
     def _judge_controls(self, trial: Trial) -> None:
         """Judge each control that has not been caught yet on the same trial."""
-        if self.clause.judge is None:
+        self._trials += 1
+        if self.clause.judge is None or (self._trials > _CONTROL_TRIALS and self._trials % _CONTROL_STRIDE):
             return
         for name in CONTROLS:
             if self.caught.get(name):

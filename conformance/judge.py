@@ -7,7 +7,6 @@ enclosure too wide to decide never accuses; `margin` uses the upper end, so that
 from __future__ import annotations
 
 from dataclasses import replace
-from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,9 @@ from softcert.conformance.policy import KIND_NAMES, ORDINARY, breaches, row_kind
 from softcert.reference import Enclosure
 
 Float = NDArray[np.float64]
+
+#: Relative allowance for the roundings of an absolute comparison in binary64.
+_GUARD = 2.0**-40
 
 
 def judge_values(trial: Trial, results: tuple[Array, ...], context: Context) -> Judgement:
@@ -98,7 +100,7 @@ def _compare(
     ratio = np.where(np.isnan(ratio), np.where(upper > 0.0, np.inf, 0.0), ratio)
     broken = (lower > bound) | (np.isinf(lower) & ordinary)
     if call.op != "softmax":
-        _decide_exactly(
+        _decide_absolutely(
             ratio, broken, (value, truth, upper, context.absolute_bound(ordinary_only(call))), bound
         )
     worst = np.unravel_index(int(np.argmax(np.where(broken, np.inf, ratio))), ratio.shape)
@@ -124,26 +126,25 @@ def _compare(
     )
 
 
-def _decide_exactly(
+def _decide_absolutely(
     ratio: Float, broken: NDArray[np.bool_], facts: tuple[Array, Enclosure, Float, Float], bound: Float
 ) -> None:
-    """Decide in rational arithmetic where an error or a bound in ulps is beyond binary64.
+    """Decide by absolute errors where an error or a bound in ulps is beyond binary64.
 
     Results that are exactly 0 have the smallest subnormal as their ulp: an absolute bound of 1e-9 is then
-    more ulps than binary64 can count, and so may be an error that is well within it.
+    more ulps than binary64 can count, and so may be an error that is well within it. There the exact value
+    is below 2^-900 of the error or of the bound, so that its own rounding to binary64 does not matter.
     """
     value, truth, upper, absolute = facts
-    finite = np.isfinite(value.astype(np.float64)) & np.isfinite(truth.to_float64())
-    undecided = finite & (np.isinf(upper) | (np.isinf(bound) & (upper > 0.0)))
-    for place in np.argwhere(undecided):
-        at = tuple(int(i) for i in place)
-        limit = Fraction(float(absolute[at]))
-        low, high = (Fraction(str(end)) for end in truth[at].bounds_decimal(40))
-        answer = Fraction(float(value[at]))
-        nearest = max(low - answer, answer - high, Fraction(0))
-        farthest = max(abs(answer - low), abs(answer - high))
-        broken[at] = nearest > limit
-        ratio[at] = float(min(farthest / limit, Fraction(2) ** 1000)) if limit else np.inf
+    answer, exact = value.astype(np.float64), truth.to_float64()
+    beyond = np.isinf(upper) | (np.isinf(bound) & (upper > 0.0))
+    undecided = np.isfinite(answer) & np.isfinite(exact) & np.isfinite(absolute) & beyond
+    if not undecided.any():
+        return
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        share = np.where(undecided, np.abs(answer - exact) / absolute, 0.0)
+    broken[undecided] = (share * (1.0 - _GUARD) > 1.0)[undecided]
+    ratio[undecided] = (share * (1.0 + _GUARD))[undecided]
 
 
 def _is_vacuous(

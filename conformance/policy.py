@@ -32,10 +32,11 @@ class Breach:
 def row_kinds(call: Call) -> NDArray[np.int8]:
     """Kind of each row of the call, of the operands' shape without the reduced axis."""
     axis = int(call.params["axis"])
+    shape = call.operands[0].shape
+    position = axis % len(shape)
+    kinds = np.zeros(shape[:position] + shape[position + 1 :], dtype=np.int8)
     rows = [rows_last(a, axis).astype(np.float64) for a in call.operands]
-    shape = rows[0].shape[:-1]
-    kinds = np.zeros(shape, dtype=np.int8)
-    if rows[0].shape[-1] == 0:
+    if shape[position] == 0 or all(np.isfinite(r).all() for r in rows):
         return kinds
     if call.op in DERIVATIVE_OPS:
         bad = np.logical_or.reduce([~np.isfinite(r).all(axis=-1) for r in rows])
@@ -54,6 +55,8 @@ def breaches(call: Call, value: Array, contract: Contract) -> list[Breach]:
     """Every result of a special row that the contract does not allow."""
     axis = int(call.params["axis"])
     kinds = row_kinds(call)
+    if not kinds.any():
+        return []
     logits = rows_last(call.operands[0], axis).astype(np.float64) * float(call.params.get("beta", 1.0))
     answers = (value[..., np.newaxis] if call.op == "logsumexp" else rows_last(value, axis)).astype(
         np.float64
