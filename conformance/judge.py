@@ -100,9 +100,8 @@ def _compare(
     ratio = np.where(np.isnan(ratio), np.where(upper > 0.0, np.inf, 0.0), ratio)
     broken = (lower > bound) | (np.isinf(lower) & ordinary)
     if call.op != "softmax":
-        _decide_absolutely(
-            ratio, broken, (value, truth, upper, context.absolute_bound(ordinary_only(call))), bound
-        )
+        facts = value, truth, upper, context.absolute_bound(ordinary_only(call))
+        ratio, broken = _decide_absolutely(ratio, broken, facts, bound)
     worst = np.unravel_index(int(np.argmax(np.where(broken, np.inf, ratio))), ratio.shape)
     at = tuple(int(i) for i in worst)
     finding = None
@@ -128,7 +127,7 @@ def _compare(
 
 def _decide_absolutely(
     ratio: Float, broken: NDArray[np.bool_], facts: tuple[Array, Enclosure, Float, Float], bound: Float
-) -> None:
+) -> tuple[Float, NDArray[np.bool_]]:
     """Decide by absolute errors where an error or a bound in ulps is beyond binary64.
 
     Results that are exactly 0 have the smallest subnormal as their ulp: an absolute bound of 1e-9 is then
@@ -139,12 +138,10 @@ def _decide_absolutely(
     answer, exact = value.astype(np.float64), truth.to_float64()
     beyond = np.isinf(upper) | (np.isinf(bound) & (upper > 0.0))
     undecided = np.isfinite(answer) & np.isfinite(exact) & np.isfinite(absolute) & beyond
-    if not undecided.any():
-        return
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         share = np.where(undecided, np.abs(answer - exact) / absolute, 0.0)
-    broken[undecided] = (share * (1.0 - _GUARD) > 1.0)[undecided]
-    ratio[undecided] = (share * (1.0 + _GUARD))[undecided]
+    settled = np.where(undecided, share * (1.0 - _GUARD) > 1.0, broken)
+    return np.where(undecided, share * (1.0 + _GUARD), ratio), settled
 
 
 def _is_vacuous(
