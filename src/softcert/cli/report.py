@@ -1,4 +1,4 @@
-"""`softcert report`: accuracy and speed of several subjects, side by side."""
+"""`softcert report`: several subjects judged and shown, side by side."""
 
 from __future__ import annotations
 
