@@ -1,4 +1,4 @@
-"""`softcert report`: several subjects judged and shown, side by side."""
+"""`softcert report`: accuracy and speed of several subjects, side by side."""
 
 from __future__ import annotations
 
@@ -58,6 +58,8 @@ def report(
     names = tuple(dict.fromkeys(subjects)) or _all_that_run()
     runs, status = _judge_each(names, request, Path(folder))
     if runs:
+        if status != INTERRUPTED:
+            runs = _timed(runs)
         page = _write(runs, Path(folder))
         if show or (show is None and sys.stdout.isatty()):
             webbrowser.open(page.resolve().as_uri())
@@ -98,6 +100,21 @@ def _judge_each(names: tuple[str, ...], request: Request, folder: Path) -> tuple
             click.echo("softcert: stopped; the report holds what was reached.", err=True)
             return runs, INTERRUPTED
     return runs, status
+
+
+def _timed(runs: list[Run]) -> list[Run]:
+    """Time the subjects against each other, in one interleaved measurement."""
+    from dataclasses import replace
+
+    from softcert.reports.speed import measure
+
+    click.echo("timing ...", err=True)
+    try:
+        speeds = measure([run.subject for run in runs])
+    except KeyboardInterrupt:
+        click.echo("softcert: stopped; the report goes without speeds.", err=True)
+        return runs
+    return [replace(run, speed=speeds[position]) for position, run in enumerate(runs)]
 
 
 def _keep(run: Run, folder: Path) -> None:
