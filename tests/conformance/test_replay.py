@@ -103,7 +103,7 @@ def test_a_subject_without_the_op_is_refused(kernels, tmp_path):
 
 def test_a_witness_of_an_unknown_clause_is_refused(kernels):
     witness = replace(found(kernels, "off", "accuracy.certified").witness, clause="simplex.gone")
-    with pytest.raises(RequestError, match="simplex.gone"):
+    with pytest.raises(RequestError, match=r"simplex\.gone"):
         replay(witness)
 
 
