@@ -26,6 +26,8 @@ Float = NDArray[np.float64]
 _SLACK = 1.0 + 2.0**-30
 _LOG_2 = float(np.log(2.0))
 _LONG_ROW = 2048
+#: Beyond it log(expm1(x)) is x to the last bit.
+_LINEAR_LOG = 40.0
 #: Stands for a gap between finite logits that binary64 cannot hold.
 _LARGEST = float(np.finfo(np.float64).max)
 
@@ -192,20 +194,23 @@ def softmax_numerator_error(rows: Rows, a: Arithmetic) -> Float:
     return own + _exp_error(distance, a) + a.u_compute * distance
 
 
-def softmax_bound(rows: Rows, a: Arithmetic, ulps: Float, ulp: Float) -> Float:
-    """Bound of |computed - exact| in ulps, (..., n).
+def _absolute(rows: Rows, exponent: Float) -> Float:
+    """p expm1(exponent), (..., n), taken through logarithms: p may underflow where expm1 overflows."""
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        growth = np.where(exponent > _LINEAR_LOG, exponent, np.log(np.expm1(exponent)))
+        absolute = np.exp(rows.log_p + growth)
+    return np.where(np.isfinite(rows.gap), absolute, 0.0)
+
+
+def softmax_bound(rows: Rows, a: Arithmetic, ulp: Float) -> Float:
+    """Bound of |computed - exact| in ulps, (..., n); 0 at masked logits.
 
     Parameters
     ----------
-    ulps : p / ulp(p), (..., n).
     ulp : ulp(p), (..., n).
     """
-    exponent = softmax_exponent_error(rows, a)
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        relative = np.where(ulps > 0, ulps * np.expm1(exponent), 0.0)
-        absolute = a.underflow / ulp
-    masked = ~np.isfinite(rows.gap)
-    return np.where(masked, 0.0, (relative + absolute) * _SLACK)
+    absolute = _absolute(rows, softmax_exponent_error(rows, a)) + a.underflow
+    return np.where(np.isfinite(rows.gap), absolute / ulp * _SLACK, 0.0)
 
 
 def softmax_sum_bound(rows: Rows, a: Arithmetic) -> Float:
@@ -215,21 +220,31 @@ def softmax_sum_bound(rows: Rows, a: Arithmetic) -> Float:
     exp nor that of the arguments enters. Any form: the sum of the element-wise bounds.
     """
     under = rows.count * a.underflow
-    with np.errstate(over="ignore", invalid="ignore"):
-        if a.division:
-            rounding = a.u_compute if a.u_sum < a.u_compute else 0.0
-            lost = rows.count * a.underflow * np.exp(-rows.log_sum)
+    if a.division:
+        rounding = a.u_compute if a.u_sum < a.u_compute else 0.0
+        lost = rows.count * a.underflow * np.exp(-rows.log_sum)
+        with np.errstate(over="ignore"):
             drift = np.expm1((rows.count - 1) * a.u_sum + rounding + _quotient_error(a) + lost)
-        else:
-            terms = np.exp(rows.log_p) * np.expm1(softmax_exponent_error(rows, a))
-            drift = np.where(np.isfinite(rows.gap), terms, 0.0).sum(axis=-1, keepdims=True)
-    return (drift + under) * _SLACK
+    else:
+        drift = _absolute(rows, softmax_exponent_error(rows, a)).sum(axis=-1, keepdims=True)
+    return np.asarray((drift + under) * _SLACK)
 
 
-def _log_sum_error(rows: Rows, a: Arithmetic) -> Float:
-    """Absolute error of the logarithm of the shifted sum, (..., 1)."""
-    argument = _argument_error(rows, a, offset_free=True)
-    return (a.u_compute + a.exp_error) * rows.log_sum + _sum_error(rows, a, argument)
+def _log_error(rows: Rows, a: Arithmetic) -> Float:
+    """Absolute error of the computed logarithm of the shifted sum, (..., 1).
+
+    The sum's perturbation is one of its logarithm; log and the rounding after it err relative to that.
+    """
+    total = _sum_error(rows, a, _argument_error(rows, a, offset_free=True))
+    error: Float = total + np.expm1(a.u_compute + a.exp_error) * (rows.log_sum + total)
+    return error
+
+
+def _rounded(error: Float, value: Float, roundings: float, a: Arithmetic) -> Float:
+    """Absolute error after `roundings` more of a result near `value`, and one to a narrower result."""
+    growth = np.expm1(roundings * a.u_compute + (a.u_out if a.u_out > a.u_compute else 0.0))
+    tail = (a.lambda_out if a.flush else 0.0) + a.eta_out
+    return np.asarray((error + growth * (value + error) + tail) * _SLACK)
 
 
 def logsumexp_bound(rows: Rows, a: Arithmetic) -> Float:
@@ -240,11 +255,9 @@ def logsumexp_bound(rows: Rows, a: Arithmetic) -> Float:
     by u on the way in and on the way out.
     """
     value = np.abs(rows.maximum + rows.log_sum)
-    roundings = 1.0 if a.division else 3.0
-    bound = _log_sum_error(rows, a) + roundings * a.u_compute * value + _tail(a)
-    if not a.division:
-        bound = bound + 2.0 * a.u_compute * rows.top
-    return np.asarray(bound * _SLACK)
+    if a.division:
+        return _rounded(_log_error(rows, a), value, 1.0, a)
+    return _rounded(_log_error(rows, a) + 2.0 * a.u_compute * rows.top, value, 3.0, a)
 
 
 def log_softmax_bound(rows: Rows, a: Arithmetic) -> Float:
@@ -254,14 +267,10 @@ def log_softmax_bound(rows: Rows, a: Arithmetic) -> Float:
     u |lse| in every output, which at 1e7 in float32 is all of it.
     """
     gap = np.where(np.isfinite(rows.gap), rows.gap, 0.0)
-    value = gap + rows.log_sum
     roundings = 1.0 if a.division else 3.0
-    bound = _log_sum_error(rows, a) + roundings * a.u_compute * (gap + value) + _tail(a)
-    return np.where(np.isfinite(rows.gap), bound * _SLACK, 0.0)
-
-
-def _tail(a: Arithmetic) -> float:
-    return (a.lambda_out if a.flush else 0.0) + a.eta_out
+    error = _log_error(rows, a) + roundings * a.u_compute * gap
+    bound = _rounded(error, gap + rows.log_sum, roundings, a)
+    return np.where(np.isfinite(rows.gap), bound, 0.0)
 
 
 def vjp_bound(y: Float, dy: Float, a: Arithmetic) -> Float:

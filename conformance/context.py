@@ -67,8 +67,7 @@ class Context:
             with np.errstate(over="ignore"):
                 return self.absolute_bound(call) / ulp
         axis = int(call.params["axis"])
-        ulps = rows_last(truth.in_ulps(self.dtype)[1], axis)
-        bound = bounds.softmax_bound(self._rows(call), self.arithmetic, ulps, rows_last(ulp, axis))
+        bound = bounds.softmax_bound(self._rows(call), self.arithmetic, rows_last(ulp, axis))
         return np.moveaxis(bound, -1, axis)
 
     def absolute_bound(self, call: Call) -> Float:

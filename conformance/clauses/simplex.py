@@ -106,7 +106,7 @@ def _judge_sum(trial: Trial, results: tuple[Array, ...], context: Context) -> Ju
         bound_ulp=float(bound[at]),
         margin=float(ratio[at]),
         elements=int(lower.size),
-        vacuous=bool((bound * ulp >= 1.0).all()),
+        vacuous=bool((~(bound * ulp < 1.0)).all()),
     )
 
 
