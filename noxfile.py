@@ -135,10 +135,20 @@ def minimums(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run every test, with everything installed that runs without a GPU."""
+    """Run the tests, with everything installed that runs without a GPU; the slow ones have `zoo`."""
     install(session, "-e", ".[all]")
-    workers = str(min(2, os.cpu_count() or 1))
-    session.run("pytest", "-n", workers, "--dist", "worksteal", *session.posargs)
+    session.run("pytest", "-m", "not slow", *_in_parallel(), *session.posargs)
+
+
+@nox.session
+def zoo(session: nox.Session) -> None:
+    """Tell every broken implementation from every correct one: most of an hour."""
+    install(session, "-e", ".[all]")
+    session.run("pytest", "tests/defects", *_in_parallel(), *session.posargs)
+
+
+def _in_parallel() -> tuple[str, ...]:
+    return ("-n", str(min(2, os.cpu_count() or 1)), "--dist", "worksteal")
 
 
 def _lowest_versions() -> list[str]:
