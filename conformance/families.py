@@ -154,8 +154,6 @@ FAMILIES: Mapping[str, Maker] = MappingProxyType(
         "subnormal-logits": _subnormal_logits,
     }
 )
-#: Families whose logits are all finite and moderate, for clauses that compare several calls.
-MODERATE = ("normal", "equal", "ties", "near-ties", "one-hot", "peak-last", "increasing", "offset-down")
 
 
 def make_row(family: str, n: int, seed: int, spread: float, dtype: str) -> Array:

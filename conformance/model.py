@@ -7,7 +7,7 @@ Everything here is frozen and becomes JSON by `to_json`; the schema of the files
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -159,10 +159,6 @@ class Verdict:
     controls: Mapping[str, str] = field(default_factory=dict)
     statistics: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
-
-    def with_status(self, status: Status, message: str) -> Verdict:
-        """Return the same verdict under another status, with the reason."""
-        return replace(self, status=status, message=message)
 
 
 @dataclass(frozen=True)

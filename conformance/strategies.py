@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from hypothesis import strategies as st
 
-from softcert.backends.types import LAYOUTS, Array, as_dtype
+from softcert.backends.types import Array, as_dtype
 from softcert.conformance.context import Context
 from softcert.conformance.families import FAMILIES, Scale, make_row, probabilities
 from softcert.conformance.spec import DERIVATIVE_OPS, Seedling
@@ -128,8 +128,3 @@ def _derivative_seedlings(draw: DrawFn, context: Context, lengths: Sequence[int]
     values = draw(st.lists(cotangents(dtype), min_size=x.size, max_size=x.size))
     tangent = np.asarray(values, dtype=np.float64).reshape(x.shape).astype(as_dtype(dtype))
     return Seedling((probabilities(x), tangent), family="drawn")
-
-
-def layouts() -> SearchStrategy[str]:
-    """How operands may lie in memory."""
-    return st.sampled_from(LAYOUTS)
