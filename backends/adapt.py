@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from softcert.backends.convert import NotAnArrayError, as_result, to_torch
+from softcert.backends.convert import NotAnArrayError, as_result, same_bits, to_torch
 from softcert.backends.types import OPERANDS, Array, SubjectError
 
 AXIS_NAMES = ("axis", "dim")
@@ -111,12 +111,15 @@ class AdaptedKernel:
     function : the function as its author wrote it.
     op : the op that it computes.
     torch_first : whether it more likely wants torch tensors than ndarrays.
+    first_call_differs : the first call that it answered, one on harmless numbers, gave other bits than
+        the same call made again.
     """
 
     function: Callable[..., Any]
     op: str
     torch_first: bool = False
     forms: tuple[Form, ...] = field(init=False)
+    first_call_differs: bool = field(default=False, init=False)
     _plan: tuple[Form, Arrays] | None = field(default=None, init=False)
     _ranks: dict[tuple[int, str], bool] = field(default_factory=dict, init=False)
 
@@ -189,7 +192,11 @@ class AdaptedKernel:
                 for rank in (2, 1):
                     if arrays == "list" and rank == 2:
                         continue
-                    if self._survives((form, arrays), _probe(self.op, rank, probe_dtype)):
+                    first = self._try((form, arrays), _probe(self.op, rank, probe_dtype))
+                    if first is not None:
+                        first = first.copy()
+                        again = self._try((form, arrays), _probe(self.op, rank, probe_dtype))
+                        self.first_call_differs = again is None or not same_bits(first, again)
                         return form, arrays
         return None
 

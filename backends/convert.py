@@ -130,3 +130,16 @@ def _article(value: object) -> str:
     if value is None:
         return "None"
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+
+
+def same_bits(a: Array, b: Array) -> bool:
+    """Whether two arrays hold the same numbers bit by bit; any NaN is as good as another."""
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    if a.tobytes() == b.tobytes():
+        return True
+    one, other = np.atleast_1d(a), np.atleast_1d(b)
+    ours, theirs = one != one, other != other  # noqa: PLR0124 - NaN, in every dtype
+    if not np.array_equal(ours, theirs):
+        return False
+    return bool(one[~ours].tobytes() == other[~theirs].tobytes())

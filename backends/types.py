@@ -190,6 +190,7 @@ SIDE_EFFECTS: Mapping[str, str] = MappingProxyType(
         "input-modified": "an input array was changed by the call",
         "output-aliases-input": "the output shares memory with an input",
         "earlier-output-changed": "a result handed out earlier was changed by this call",
+        "first-call-differs": "the first call in a process gave other bits than the same call made again",
         "flush-to-zero": "the call left the processor flushing subnormals to zero",
         "rounding-mode": "the call left the processor in another rounding mode",
     }

@@ -93,7 +93,8 @@ class Judgement:
     margin : largest (certified upper end of error) / bound over the elements.
     elements : how many results were judged.
     vacuous : the bound accepts every value in the range of the op.
-    errors : midpoints of the signed errors in ulps, for statistics; may be empty.
+    errors : midpoints of the absolute errors in ulps, for the histogram; may be empty.
+    bias : mean signed error in ulps, its distance from zero in standard errors, and the count of rows.
     """
 
     finding: Finding | None = None
@@ -104,6 +105,7 @@ class Judgement:
     elements: int = 0
     vacuous: bool = False
     errors: Sequence[float] = ()
+    bias: tuple[float, float, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -92,19 +92,26 @@ def _forward_seedlings(
         x, family = draw(_large(context.dtype, families, lengths))
     else:
         x, family = draw(_small(context.dtype, logits, most)), "drawn"
-    if not _product_stays_finite(x, beta, context.dtype):
+    if not _product_is_ordinary(x, beta, context.dtype):
         beta = 1.0
     return Seedling((x,), beta=beta, family=family)
 
 
-def _product_stays_finite(x: Array, beta: float, dtype: str) -> bool:
-    """Whether beta x has no overflow: multiplying before the subtraction is a correct way to compute."""
-    finite = np.where(np.isfinite(x.astype(np.float64)), x.astype(np.float64), 0.0)
+def _product_is_ordinary(x: Array, beta: float, dtype: str) -> bool:
+    """Whether beta x neither overflows nor turns a mask into +inf.
+
+    Multiplying before the subtraction is a correct way to compute.
+    """
+    logits = x.astype(np.float64)
+    masked = np.isinf(logits)
+    if beta < 0 and masked.any():
+        return False
+    finite = np.where(masked, 0.0, logits)
     return bool((np.abs(finite) <= Scale.of(dtype).largest / max(abs(beta), 1.0)).all())
 
 
 def _betas() -> SearchStrategy[float]:
-    return st.sampled_from((1.0, 1.0, 2.0, 0.5, 0.1, 1.7, 10.0))
+    return st.sampled_from((1.0, 1.0, 2.0, 0.5, 0.1, 1.7, 10.0, -1.0, -0.7))
 
 
 def cotangents(dtype: str) -> SearchStrategy[float]:

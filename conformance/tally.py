@@ -27,7 +27,7 @@ class Tally:
     _weighted: float = 0.0
     _by_length: dict[int, tuple[float, float, str]] = field(default_factory=dict)
     _histogram: np.ndarray = field(default_factory=lambda: np.zeros(len(EDGES), dtype=np.int64))
-    _bias: tuple[float, ...] = ()
+    _bias: tuple[float, float, int] | None = None
 
     def add(self, trial: Trial, judgement: Judgement) -> None:
         """Count one judged trial."""
@@ -41,8 +41,8 @@ class Tally:
             self.error_max = judgement.error_ulp
         if judgement.margin > self.margin:
             self.margin, self.bound_ulp = judgement.margin, judgement.bound_ulp
-        if len(judgement.errors) == 3 and judgement.mean_ulp == abs(judgement.errors[0]):
-            self._bias = tuple(judgement.errors)
+        if judgement.bias is not None:
+            self._bias = judgement.bias
             return
         self._count_lengths(trial, judgement)
         self._histogram += np.histogram(judgement.errors, bins=[*EDGES, np.inf])[0]
@@ -82,7 +82,6 @@ class Tally:
             "histogram": {"edges": list(EDGES), "counts": self._histogram.tolist()},
             "vacuous_cases": self.vacuous_cases,
         }
-        if self._bias:
-            mean, z, rows = self._bias
-            figures["bias"] = {"mean_ulp": mean, "z": z, "count": int(rows)}
+        if self._bias is not None:
+            figures["bias"] = dict(zip(("mean_ulp", "z", "count"), self._bias, strict=True))
         return figures

@@ -18,6 +18,7 @@ _VERY_LONG = (262145, 1048577)
 _SWEPT = ("normal", "peak-last", "offset-down", "offset-up")
 #: The longest rows take the first two; derivatives, whose truth is summed exactly, the first.
 _LONG_FAMILIES = ("peak-last", "normal", "equal", "one-hot")
+_BETAS = (0.0, 0.01, 0.5, 2.0, 1.7, 10.0, -1.0, -0.3, -10.0)
 _BATCHES = ((2, 3, 7), (3, 2, 2, 5), (17, 9), (33, 5), (65, 16), (130, 3), (257, 4), (1025, 2))
 
 
@@ -31,9 +32,10 @@ def _families(context: Context) -> Iterator[Seedling]:
                 x = make_row(family, n, n, spread, context.dtype)
                 yield Seedling(operands_from(context, x, n), family=family)
     if context.beta and context.op == "softmax":
-        for beta in (0.01, 0.5, 2.0, 1.7, 10.0, -1.0, -0.3):
-            x = make_row("normal", 9, 3, 3.0, context.dtype)
-            yield Seedling((x,), beta=beta, family="normal")
+        for beta in _BETAS:
+            for family, n in (("normal", 9), ("gap-sweep", 37), ("offset-up", 5)):
+                x = make_row(family, n, 3, 3.0, context.dtype)
+                yield Seedling((x,), beta=beta, family=family)
 
 
 def _lengths(context: Context) -> Iterator[Seedling]:

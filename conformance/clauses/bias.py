@@ -96,7 +96,7 @@ def _judge(trial: Trial, results: tuple[Array, ...], context: Context) -> Judgem
         bound_ulp=bound,
         margin=certified[1] / bound,
         elements=int(value.size),
-        errors=(mean, mean / (deviation / np.sqrt(rows)) if deviation else 0.0, float(rows)),
+        bias=(mean, mean / (deviation / np.sqrt(rows)) if deviation else 0.0, rows),
     )
 
 

@@ -28,7 +28,7 @@ _HUGE_POWERS = (20, 40, 100)
 
 
 def _grow_argmax(seedling: Seedling, context: Context) -> Trial | None:
-    """The row at inverse temperature 2^k: by beta where the subject takes it, and by exact scaling."""
+    """The row at inverse temperature +-2^k: by beta where the subject takes it, and by exact scaling."""
     (x,) = seedling.operands
     factor = float(seedling.extra["factor"])
     scaled = to_dtype(x.astype(np.float64) * factor, context.dtype)
@@ -75,8 +75,8 @@ def _factors(context: Context, sign: float) -> Iterator[Seedling]:
         for power in (*_POWERS, *_HUGE_POWERS):
             factor = 2.0**power
             if 10.0 * factor < largest:
-                x = to_dtype(sign * np.asarray(row), context.dtype)
-                yield Seedling((x,), family="limit", extra={"factor": factor})
+                x = to_dtype(np.asarray(row), context.dtype)
+                yield Seedling((x,), family="limit", extra={"factor": sign * factor})
 
 
 def _near_ties(context: Context) -> Iterator[Seedling]:
@@ -130,7 +130,8 @@ CLAUSES = (
         statement="as beta falls to minus infinity, softmax tends to the arg min, ties sharing it equally",
         mathematics="softmax(-beta x) tends to argmin(x)",
         source="softmax(-beta x) = softmax(beta (-x))",
-        in_practice="a running maximum that starts at 0, so that very negative rows give 0/0",
+        in_practice="a running maximum that starts at 0, so that very negative rows give 0/0; "
+        "beta (x - max x) for a negative beta, which overflows",
         ops=("softmax",),
         directed=lambda context: _factors(context, -1.0),
         grow=_grow_argmax,

@@ -26,13 +26,13 @@ def _shapes(context: Context) -> Iterator[Seedling]:
             yield stack(context, shape, axis, "normal")
 
 
-def _judge_side_effects(_trial: Trial, outputs: tuple[Output, ...], _context: Context) -> Judgement:
+def _judge_side_effects(_trial: Trial, outputs: tuple[Output, ...], context: Context) -> Judgement:
+    allowed = set() if context.contract.deterministic else {"first-call-differs"}
     for position, output in enumerate(outputs):
-        if output.side_effects:
-            effects = "; ".join(SIDE_EFFECTS[name] for name in output.side_effects)
-            return broken(
-                relation_finding(position, None, "side effects", ", ".join(output.side_effects), effects), 1
-            )
+        found = [name for name in output.side_effects if name not in allowed]
+        if found:
+            effects = "; ".join(SIDE_EFFECTS[name] for name in found)
+            return broken(relation_finding(position, None, "side effects", ", ".join(found), effects), 1)
     return Judgement(elements=sum(int(o.value.size) for o in outputs))
 
 
@@ -45,9 +45,11 @@ def _plain(context: Context) -> Iterator[Seedling]:
     yield stack(context, (1024, 3), -1, "normal")
 
 
-def _grow_twice(seedling: Seedling, context: Context) -> Trial:
+def _grow_around(seedling: Seedling, context: Context) -> Trial:
+    """A call, one on other numbers of the same shape, and the first again."""
     call = call_of(seedling, context)
-    return trial_of(seedling, call, call, call)
+    other = call_of(seedling, context, tuple(_nudged(a, -1) for a in seedling.operands))
+    return trial_of(seedling, call, other, call)
 
 
 def _laid_out(context: Context) -> Iterator[Seedling]:
@@ -118,15 +120,15 @@ CLAUSES = (
     Clause(
         id="purity.side-effects",
         statement="a call changes no input, no earlier result, and not the floating-point "
-        "environment, and its "
-        "result does not live in its input",
+        "environment, its result does not live in its input, and the first call is as good as the next",
         mathematics="f is a function",
         source="the op's signature; pytorch#96602 (input overwritten), torch.set_flush_denormal "
         "(whole thread)",
-        in_practice="x -= x.max() on the caller's array, a static output buffer, flush-to-zero left on",
+        in_practice="x -= x.max() on the caller's array, a static output buffer, flush-to-zero left on, "
+        "a first call that only warms up",
         ops=ALL_OPS,
         directed=_plain,
-        grow=_grow_twice,
+        grow=_grow_around,
         inspect=_judge_side_effects,
     ),
     Clause(

@@ -189,10 +189,19 @@ def test_a_subject_that_flushes_on_loading_is_reported_with_every_call(worker):
         assert one.call(CALL).side_effects == ("rounding-mode",)
 
 
+def test_a_first_call_unlike_the_next_is_reported_with_every_call(worker):
+    one = worker("COUNT.append(1)\nreturn good(x) * (len(COUNT) > 1)")
+    for _ in range(2):
+        reply = one.call(CALL)
+        assert reply.side_effects == ("first-call-differs",)
+        np.testing.assert_allclose(reply.value.sum(axis=-1), 1.0)
+
+
 def test_repetitions_see_the_same_operands_and_differences_are_kept(worker):
     one = worker("COUNT.append(1)\nx += 1\nreturn good(x) + len(COUNT)")
     reply = one.call(Call("softmax", (X,), repeat=3))
-    assert reply.side_effects == ("input-modified",)
+    # The count differs from the first call on, which finds out how the function is called.
+    assert reply.side_effects == ("first-call-differs", "input-modified")
     # The operands are put right between the repetitions: only the count differs.
     difference = reply.value - reply.distinct
     np.testing.assert_allclose(difference, np.full_like(X, 1.0), rtol=1e-12)
