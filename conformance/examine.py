@@ -74,7 +74,7 @@ class Examination:
         violation = self._directed() or self._drawn()
         if violation is not None:
             if self.clause.shrinks:
-                violation = minimize(violation, self._try_quietly, self.profile.shrinks)
+                violation = minimize(violation, self.reattempt, self.profile.shrinks)
             self._confirm(violation)
         verdict = self._verdict(violation)
         return replace(verdict, seconds=perf_counter() - started)
@@ -112,7 +112,8 @@ class Examination:
         with np.errstate(all="ignore"):
             return self.clause.grow(seedling, self.context)
 
-    def _try_quietly(self, seedling: Seedling) -> Violation | None:
+    def reattempt(self, seedling: Seedling) -> Violation | None:
+        """Run the trial of a seedling without counting it, and return what it breaks."""
         trial = self._grown(seedling)
         return None if trial is None else self._judged(seedling, trial, self.ask(trial))[0]
 
@@ -262,7 +263,7 @@ class _Search:
             self._best = self._examination.attempt(seedling)
         elif self._shrinks_left > 0:
             self._shrinks_left -= 1
-            smaller = self._examination._try_quietly(seedling)  # noqa: SLF001  # one machine in two classes
+            smaller = self._examination.reattempt(seedling)
             if smaller is None or smaller.status != self._best.status:
                 return
             self._best = smaller
