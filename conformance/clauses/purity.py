@@ -12,12 +12,30 @@ from softcert.conformance.clauses.determinism import differing
 from softcert.conformance.context import Context, expected_shape
 from softcert.conformance.evidence import broken, judge_shape, relation_finding
 from softcert.conformance.families import make_row
-from softcert.conformance.growing import call_of, one_call, operands_from, stack, trial_of
+from softcert.conformance.growing import call_of, from_rows, one_call, operands_from, stack, trial_of
 from softcert.conformance.judge import judge_values, quantity
 from softcert.conformance.model import Judgement, Trial
-from softcert.conformance.spec import ALL_OPS, Clause, Seedling
+from softcert.conformance.spec import ALL_OPS, DERIVATIVE_OPS, Clause, Seedling
 
-_SHAPES = ((1,), (5,), (4, 3), (1, 1), (2, 1, 5), (2, 3, 4, 5), (3, 33))
+_SHAPES = ((1,), (5,), (4, 3), (1, 1), (2, 1, 5), (2, 3, 4, 5), (3, 33), (2, 1, 3, 1, 4), (1, 2, 1, 3, 2, 2))
+#: Square ones too: there a transposed array has the shape of the plain one.
+_LAID_OUT = (
+    ((7,), -1),
+    ((4, 5), -1),
+    ((4, 5), 0),
+    ((6, 6), -1),
+    ((3, 4, 6), 1),
+    ((5, 5, 5), 0),
+    ((3, 70), -1),
+)
+#: A kernel that puts numbers in the place of these may do so in the caller's array.
+_SPECIAL = (
+    (np.nan, 1.0, 2.0),
+    (-np.inf, 1.0, 2.0),
+    (np.inf, 1.0, 2.0),
+    (-np.inf, -np.inf),
+    (0.0, 1e-30, -1e3),
+)
 
 
 def _shapes(context: Context) -> Iterator[Seedling]:
@@ -43,6 +61,11 @@ def _plain(context: Context) -> Iterator[Seedling]:
     yield stack(context, (5, 9), -1, "normal")
     yield stack(context, (5, 9), 0, "normal")
     yield stack(context, (1024, 3), -1, "normal")
+    yield stack(context, (2, 3, 4, 5), 1, "normal")
+    for n in (257, 4097, 33000):
+        yield Seedling(operands_from(context, make_row("ties", n, n, 2.0, context.dtype), n), family="ties")
+    if context.op not in DERIVATIVE_OPS:
+        yield from from_rows(context, _SPECIAL, "special")
 
 
 def _grow_around(seedling: Seedling, context: Context) -> Trial:
@@ -54,7 +77,7 @@ def _grow_around(seedling: Seedling, context: Context) -> Trial:
 
 def _laid_out(context: Context) -> Iterator[Seedling]:
     for layout in LAYOUTS:
-        for shape, axis in (((7,), -1), ((4, 5), -1), ((4, 5), 0), ((3, 4, 6), 1), ((3, 70), -1)):
+        for shape, axis in _LAID_OUT:
             plain = stack(context, shape, axis, "normal", 2.0)
             if layout == "broadcast" and len(shape) > 1:
                 plain = replace(plain, operands=tuple(_same_rows(a) for a in plain.operands))
@@ -151,7 +174,7 @@ CLAUSES = (
         ops=ALL_OPS,
         directed=lambda context: (
             stack(context, shape, axis, "normal", 2.0)
-            for shape in ((4, 5), (3, 4, 6), (2, 3, 4, 5), (64, 3))
+            for shape in ((4, 5), (3, 4, 6), (2, 3, 4, 5), (2, 1, 3, 2, 2), (64, 3))
             for axis in range(-len(shape), len(shape))
         ),
         grow=one_call,
