@@ -108,12 +108,17 @@ def report(session: nox.Session) -> None:
 
 @nox.session
 def conformance(session: nox.Session) -> None:
-    """Judge the shipped backends; the naive one has to fail."""
+    """Judge the shipped backends; the naive one has to fail, and so has PyTorch in float16.
+
+    PyTorch 2.13 sums in float16 on the CPU: log_softmax and logsumexp of 65520 equal logits overflow.
+    """
     install(session, "-e", ".[all]")
     options = session.posargs or ["--profile", "quick"]
-    for backend in ("numpy", "scipy", "torch"):
-        session.run("softcert", "check", backend, *options)
-    session.run("softcert", "check", "numpy-naive", *options, success_codes=[1])
+    wider = ("--dtype", "float64", "--dtype", "float32", "--dtype", "bfloat16")
+    for backend in (("numpy",), ("scipy",), ("torch", *wider)):
+        session.run("softcert", "check", *backend, *options)
+    for backend in (("numpy-naive",), ("torch", "--dtype", "float16")):
+        session.run("softcert", "check", *backend, *options, success_codes=[1])
 
 
 @nox.session

@@ -15,6 +15,8 @@ _SHORT = tuple(range(1, 34))
 _EDGES = (63, 64, 65, 95, 127, 128, 129, 191, 255, 256, 257, 383, 511, 512, 513, 1000, 1023, 1024, 1025)
 _LONG = (2047, 2049, 4095, 4096, 4097, 8191, 8193, 16385, 32769, 65537, 131072)
 _VERY_LONG = (262145, 1048577)
+#: Sums of equal weights beyond float16's largest number, whatever the accumulator should be.
+_BEYOND_FLOAT16 = (65521, 131072)
 _SWEPT = ("normal", "peak-last", "offset-down", "offset-up")
 #: The longest rows take the first two; derivatives, whose truth is summed exactly, the first.
 _LONG_FAMILIES = ("peak-last", "normal", "equal", "one-hot")
@@ -50,6 +52,11 @@ def _lengths(context: Context) -> Iterator[Seedling]:
             yield Seedling(operands_from(context, x, n), family=family)
 
 
+    for n in _BEYOND_FLOAT16:
+        x = make_row("equal", n, 3, 1.0, context.dtype)
+        yield Seedling(operands_from(context, x, n), family="equal")
+
+
 def _shapes(context: Context) -> Iterator[Seedling]:
     for shape in _BATCHES:
         yield stack(context, shape, -1, "normal")
@@ -79,7 +86,7 @@ CLAUSES = (
         mathematics="the same bound, n from 1 to 131072 and beyond",
         source="as accuracy.certified; lengths after pytorch#143644 (n = 517) and NNPACK#174 (n mod 8)",
         in_practice="a wrong tail, a padded key that enters the sum, an accumulator that stops "
-        "growing at 2048",
+        "growing at 2048 or overflows at 65520",
         ops=ALL_OPS,
         directed=_lengths,
         grow=one_call,
