@@ -17,25 +17,21 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from exact_rows import (
     FORMATS,
-    TINY,
-    Doubt,
     Interval,
     UnknownError,
     exact_element,
     in_digits,
     overflow_threshold,
-    special_element,
-    ulp_at,
 )
-
-Ends = tuple[Fraction | None, Fraction | None]  # None: no end on that side
+from relations import BY_CLAUSE_NUMBER, relation_of
+from special_rows import check_rule, kind_of, scaled
+from witness_record import Claim, FalseError, MalformedError, Record, show
 
 OPERANDS: Mapping[str, int] = {
     "softmax": 1,
@@ -49,184 +45,69 @@ SUM = "sum of the outputs"
 DIGITS = (60, 150, 400, 1600)
 
 
-class MalformedError(Exception):
-    """The file is not a witness or a run; the message is one sentence."""
-
-
-class FalseError(Exception):
-    """The certificate is wrong; the message says in what."""
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """Numbers of one dtype, in C order, each in a float that holds it exactly."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    values: tuple[float, ...]
-
-    @classmethod
-    def read(cls, record: Mapping[str, Any]) -> Tensor:
-        """Tensor of a JSON record with dtype, shape and hexadecimal values."""
-        dtype, shape = str(record["dtype"]), tuple(int(n) for n in record["shape"])
-        if dtype not in FORMATS:
-            raise UnknownError(f"dtype {dtype} is not one of {', '.join(FORMATS)}")
-        values = tuple(float.fromhex(v) for v in record["hex"])
-        if len(values) != math.prod(shape):
-            raise MalformedError(f"{len(values)} values do not fill the shape {list(shape)}")
-        return cls(dtype, shape, values)
-
-    def at(self, index: Sequence[int]) -> float:
-        """One element."""
-        if len(index) != len(self.shape) or not all(
-            0 <= k < n for k, n in zip(index, self.shape, strict=True)
-        ):
-            raise MalformedError(f"index {list(index)} does not fit the shape {list(self.shape)}")
-        flat = 0
-        for k, n in zip(index, self.shape, strict=True):
-            flat = flat * n + k
-        return self.values[flat]
-
-    def row(self, index: Sequence[int], axis: int) -> list[float]:
-        """All elements along `axis` whose other coordinates are those of `index`."""
-        return [self.at([*index[:axis], k, *index[axis + 1 :]]) for k in range(self.shape[axis])]
-
-
-def read_number(value: object, *, upward: bool = True) -> Fraction | float:
-    """A number of the JSON: exact where it is finite, a float where it is an infinity or NaN.
-
-    Decimal exponents below -17000 become the nearest value at hand in the direction asked for.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        raise MalformedError(f"{value!r} is not a number")
-    if not isinstance(value, str):
-        return Fraction(value) if math.isfinite(value) else float(value)
-    text = value.strip().lower()
-    if re.fullmatch(r"[+-]?(nan|inf|infinity)", text):
-        return float(text)
-    if re.match(r"[+-]?0x", text):
-        return Fraction(float.fromhex(text))
-    match = re.fullmatch(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))(?:e([+-]?[0-9]+))?", text)
-    if not match:
-        raise MalformedError(f"{value!r} is not a number")
-    mantissa, exponent = Fraction(match[1]), int(match[2] or 0)
-    if mantissa and exponent < -17_000:
-        return (TINY if upward else Fraction(0)) if mantissa > 0 else (Fraction(0) if upward else -TINY)
-    if mantissa and exponent > 17_000:
-        return math.copysign(math.inf, mantissa)
-    return mantissa * Fraction(10) ** exponent if mantissa else mantissa
-
-
-def read_ends(pair: object) -> Ends | None:
-    """The ends of an interval in the JSON; None where there is none."""
-    if pair is None:
-        return None
-    if not isinstance(pair, list) or len(pair) != 2:
-        raise MalformedError(f"{pair!r} is not an interval")
-    lo, hi = read_number(pair[0], upward=False), read_number(pair[1])
-    if math.inf in (lo, -hi) or any(isinstance(v, float) and math.isnan(v) for v in (lo, hi)):
-        return None  # an infinity or NaN alone: nothing finite is claimed
-    return (None if lo == -math.inf else Fraction(lo), None if hi == math.inf else Fraction(hi))
-
-
-@dataclass(frozen=True)
-class Claim:
-    """What a finding states of a reply of some dtype."""
-
-    dtype: str
-    observed: Fraction | float
-    exact: Ends | None
-    error: Ends | None
-
-    @classmethod
-    def read(cls, finding: Mapping[str, Any], dtype: str) -> Claim:
-        """Claim of a JSON finding.
-
-        Raises
-        ------
-        FalseError : the lower end of the error does not exceed the bound.
-        """
-        error, bound = finding.get("error_ulp"), finding.get("bound_ulp")
-        if error is not None and bound is not None and not read_number(error[0]) > read_number(bound):
-            raise FalseError(f"the lower error {error[0]} ulp does not exceed the bound {bound}")
-        exact = read_ends(finding.get("exact"))
-        return cls(dtype, read_number(finding["observed"]), exact, read_ends(error))
-
-    def check_observed(self, actual: float) -> None:
-        """Raise FalseError where the observed value stated is not `actual`, the reply's."""
-        if not (
-            self.observed == actual
-            or (isinstance(self.observed, float) and math.isnan(self.observed) and math.isnan(actual))
-        ):
-            stated = self.observed if isinstance(self.observed, float) else in_digits(self.observed)
-            raise FalseError(f"observed is stated as {stated}, the reply holds {actual!r}")
-
-    def judge(self, value: Interval) -> tuple[Doubt, str]:
-        """Whether the claim is true of a finite observation, and what was found."""
-        held = value.inside(*self.exact) if self.exact else True
-        if held is False:
-            raise FalseError(f"the enclosure does not hold the exact value {in_digits(value.lo)}")
-        ulp = ulp_at(value, self.dtype)
-        if ulp is None:
-            return None, "the exact value is too near to a power of two"
-        distance = value.distance(Fraction(self.observed))
-        error = Interval(distance.lo / ulp, distance.hi / ulp)
-        known = error.inside(*self.error) if self.error else True
-        if known is False:
-            raise FalseError(f"the error is {in_digits(error.lo)} ulp, outside the interval stated")
-        return (
-            True if held and known else None
-        ), f"exact {in_digits(value.lo)}, error {float(error.lo):.6g} ulp"
-
-
 def _settle(value: Callable[[int], Interval], claim: Claim) -> str:
-    """Judge at growing precision; returns what was found."""
-    if isinstance(claim.observed, float):  # an infinity or NaN: no distance to speak of
-        exact = value(DIGITS[0])
-        if math.isinf(claim.observed) and max(abs(exact.lo), abs(exact.hi)) >= overflow_threshold(
-            claim.dtype
-        ):
-            raise FalseError("the exact value does round to an infinity")
-        if claim.exact and exact.inside(*claim.exact) is False:
-            raise FalseError("the enclosure does not hold the exact value")
-        return f"{claim.observed!r} where the exact value is {in_digits(exact.lo)}"
+    """Judge a finite observation at growing precision; returns what was found."""
     said = ""
     for digits in DIGITS:
         verdict, said = claim.judge(value(digits))
+        if verdict and claim.unbounded:
+            raise UnknownError(f"the bound is more ulps than binary64 counts; {said}")
         if verdict:
             return said
     raise UnknownError(f"undecided at {DIGITS[-1]} digits, {said}")
 
 
-def _check_element(call: Mapping[str, Any], finding: Mapping[str, Any], reply: Tensor) -> str:
-    op, params = str(call["op"]), call.get("params", {})
-    operands = [Tensor.read(operand) for operand in call["operands"]]
-    if len(operands) != OPERANDS[op]:
-        raise MalformedError(f"op {op!r} does not take {len(operands)} operands")
-    index = [int(k) for k in finding["index"]]
-    actual = reply.at(index)
-    claim = Claim.read(finding, reply.dtype)
-    claim.check_observed(actual)
-    axis = int(params.get("axis", -1)) % max(len(operands[0].shape), 1)
-    whole = [*index[:axis], 0, *index[axis:]] if op == "logsumexp" else index
-    rows = [operand.row(whole, axis) for operand in operands]
-    special = special_element(op, rows, whole[axis])
-    if special is not None:
-        if actual == special or (math.isnan(actual) and math.isnan(special)):
-            raise FalseError(f"the reply is {actual!r}, which is the right value")
-        return f"{actual!r} where the rules ask for {special!r}"
-    if claim.exact is None and claim.error is None:
-        raise UnknownError(f"the finding states neither an enclosure nor an error of {finding['quantity']}")
-    beta = read_number(params.get("beta", 1))
-    if isinstance(beta, float):
-        raise UnknownError("beta is not finite")
-    return _settle(exact_element(op, rows, whole[axis], beta), claim)
+def _settle_special(value: Callable[[int], Interval], claim: Claim, observed: float) -> str:
+    """Judge an infinity or NaN in place of a finite value: there is no distance to speak of."""
+    exact = value(DIGITS[0])
+    if math.isinf(observed):
+        rounds = exact.lo if observed > 0 else -exact.hi
+        if rounds >= overflow_threshold(claim.dtype):
+            raise FalseError("the exact value does round to an infinity")
+    if claim.exact and exact.inside(*claim.exact) is False:
+        raise FalseError("the enclosure does not hold the exact value")
+    return f"{observed!r} where the exact value is {in_digits(exact.lo)}"
 
 
-def _check_sum(call: Mapping[str, Any], finding: Mapping[str, Any], reply: Tensor) -> str:
+def _check_masked(op: str, actual: float, claim: Claim) -> str:
+    """A -inf logit among others gives exactly 0, or -inf as a logarithm."""
+    special = 0.0 if op == "softmax" else -math.inf
+    if actual == special:
+        raise FalseError(f"the reply is {actual!r}, which is the right value")
+    if op == "softmax" and math.isfinite(actual):
+        _settle(lambda _: Interval(Fraction(0), Fraction(0)), claim)
+    return f"{actual!r} where the rules ask for {special!r}"
+
+
+def _check_element(record: Record) -> str:
+    call, op = record.position, record.op(record.position)
+    reply, (rows, place) = record.reply(call), record.rows(call, record.index)
+    if len(rows) != OPERANDS[op]:
+        raise MalformedError(f"op {op!r} does not take {len(rows)} operands")
+    beta, actual = record.beta(call), record.observed()
+    claim = Claim.read(record.finding, reply.dtype)
+    logits = scaled(rows[0], beta)
+    kind = kind_of(op, rows, beta)
+    if kind is not None:
+        return check_rule(op, logits, place, kind, actual, str(record.finding.get("message", "")))
+    if record.bare and not math.isnan(actual) and record.clause in BY_CLAUSE_NUMBER:
+        return BY_CLAUSE_NUMBER[record.clause](record)
+    if op in {"softmax", "log_softmax"} and logits[place] == -math.inf:
+        return _check_masked(op, actual, claim)
+    value = exact_element(op, [logits, *rows[1:]], place, beta)
+    if not math.isfinite(actual):
+        return _settle_special(value, claim, actual)
+    if record.bare:
+        raise UnknownError(
+            f"the finding states neither an enclosure nor an error of {record.finding['quantity']}"
+        )
+    return _settle(value, claim)
+
+
+def _check_sum(record: Record) -> str:
     """The exact sum of the outputs of one row against 1, in ulps of 1."""
-    axis = int(call.get("params", {}).get("axis", -1)) % len(reply.shape)
-    index = [int(k) for k in finding["index"]]
+    finding, reply = record.finding, record.reply(record.position)
+    axis, index = record.axis(record.position), list(record.index)
     if len(index) == len(reply.shape) - 1:
         index.insert(axis, 0)
     row = reply.row(index, axis)
@@ -241,8 +122,8 @@ def _check_sum(call: Mapping[str, Any], finding: Mapping[str, Any], reply: Tenso
         raise FalseError(f"the enclosure holds neither 1 nor the sum, {in_digits(total)}")
     # a sum of many outputs need not be one float: it is stated as the nearest double
     if isinstance(claim.observed, float) or abs(claim.observed - total) > abs(total) * Fraction(1, 2**52):
-        raise FalseError(f"observed is stated as {finding['observed']}, the sum is {in_digits(total)}")
-    return f"the sum is {in_digits(total)}, {float(error):.6g} ulps of 1 away from 1"
+        raise FalseError(f"observed is stated as {show(claim.observed)}, the sum is {in_digits(total)}")
+    return f"the sum is {in_digits(total)}, {in_digits(error)} ulps of 1 away from 1"
 
 
 def check_witness(witness: Mapping[str, Any]) -> str:
@@ -254,32 +135,31 @@ def check_witness(witness: Mapping[str, Any]) -> str:
     MalformedError : it is not a witness.
     """
     try:
-        finding = witness["finding"]
-        quantity = str(finding["quantity"])
-        call = witness["trial"]["calls"][int(finding["call"])]
-        record = witness["replies"][int(finding["call"])]
-        if "failure" in record:
-            raise UnknownError(f"the call failed ({record['failure']})")
-        op = str(call["op"])
-        element = op in OPERANDS and re.fullmatch(rf"{op}(\([^()]*\)(\[[^][]*\])?)?", quantity)
-        if not element and not (quantity == SUM and op == "softmax"):
+        record = Record.read(witness)
+        relation = relation_of(record)
+        if relation is not None:
+            return relation(record)
+        quantity, op = str(record.finding["quantity"]), record.op(record.position)
+        if op == "softmax" and quantity == SUM:
+            return _check_sum(record)
+        if not (op in OPERANDS and re.fullmatch(rf"{op}(\([^()]*\)(\[[^][]*\])?)?", quantity)):
             raise UnknownError(f"the quantity {quantity!r} of {op} is not one that this program knows")
-        if finding.get("index") is None:
-            raise UnknownError("the finding names no element")
-        check = _check_element if element else _check_sum
-        return check(call, finding, Tensor.read(record))
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        return _check_element(record)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise MalformedError(f"not a witness: {type(error).__name__}: {error}") from error
 
 
 def witnesses(document: object) -> Iterator[Mapping[str, Any]]:
-    """All witnesses of a JSON document, a witness or a run."""
+    """All witnesses of a JSON document: a witness, a run or several."""
     if isinstance(document, dict) and document.get("kind") == "witness":
         yield document
     elif isinstance(document, dict) and isinstance(document.get("verdicts"), list):
         for verdict in document["verdicts"]:
             if isinstance(verdict, dict) and isinstance(verdict.get("witness"), dict):
                 yield verdict["witness"]
+    elif isinstance(document, dict) and isinstance(document.get("runs"), list):
+        for run in document["runs"]:
+            yield from witnesses(run)
     else:
         raise MalformedError("neither a witness nor a run")
 

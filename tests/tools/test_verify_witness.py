@@ -148,7 +148,10 @@ TRUE = {
         "softmax", [[0, 1]], [float("nan")] * 2, element("softmax", [0], LOGISTIC_MINUS_1, "nan", None)
     ),
     "-inf is exactly zero": witness(
-        "softmax", [[0, float("-inf")]], [1, 1e-30], element("softmax", [1], [0, 0], 1e-30, ["inf", "inf"])
+        "softmax",
+        [[0, float("-inf")]],
+        [1, 2.0**-1070],
+        element("softmax", [1], [0, 0], 2.0**-1070, [16, 16]),
     ),
     "NaN asked for": witness(
         "softmax", [[0, float("nan")]], [1, 0], element("softmax", [0], None, 1.0, None, bound_ulp=None)
@@ -257,7 +260,6 @@ def test_right_special_value_is_no_finding(tmp_path):
     ("path", "value", "reason"),
     [
         (("finding", "quantity"), "ratio of two outputs", "ratio of two outputs"),
-        (("finding", "quantity"), "softmax(x)[0] / softmax(x)[1]", "softmax(x)[0] / softmax(x)[1]"),
         (
             ("finding",),
             {"call": 0, **element("softmax", [0], None, 0.25, None)},
@@ -328,8 +330,8 @@ def test_missing_file_has_status_two(tmp_path):
 
 
 def test_program_rests_on_the_standard_library_alone():
-    allowed = {*sys.stdlib_module_names, "exact_rows"}
-    for path in (PROGRAM, TOOLS / "exact_rows.py"):
+    allowed = {*sys.stdlib_module_names, *(path.stem for path in TOOLS.glob("*.py"))}
+    for path in TOOLS.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
                 assert {alias.name.split(".")[0] for alias in node.names} <= allowed
