@@ -7,99 +7,20 @@ arrays of harmless numbers.
 
 from __future__ import annotations
 
-import inspect
 import math
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from inspect import Parameter
 from typing import Any, Literal
 
 import numpy as np
 
 from softcert.backends.convert import NotAnArrayError, as_result, same_bits, to_torch
-from softcert.backends.types import OPERANDS, Array, SubjectError
+from softcert.backends.signature import Form, Role, read_forms
+from softcert.backends.types import OPERANDS, Array
 
-AXIS_NAMES = ("axis", "dim")
 #: What a function wants its operands to be.
 Arrays = Literal["numpy", "torch", "list"]
-_POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
-
-
-@dataclass(frozen=True)
-class Form:
-    """How a function is called.
-
-    Attributes
-    ----------
-    axis : the axis's keyword, or None where the function takes none.
-    axis_positional : the axis can only be given by position, after the operands.
-    by_name : the operands' keywords, or empty where they go by position.
-    beta : the function takes `beta`.
-    """
-
-    axis: str | None
-    axis_positional: bool = False
-    by_name: tuple[str, ...] = ()
-    beta: bool = False
-
-
-def read_forms(function: Callable[..., Any], op: str) -> tuple[Form, ...]:
-    """Forms in which a function might be called, the likeliest first; one if its signature says.
-
-    Raises
-    ------
-    SubjectError : the signature cannot be the op's, and the message says why.
-    """
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (ValueError, TypeError):
-        # Compiled functions often have no signature.
-        return (Form("axis"), Form("dim"), Form(None))
-    count = len(OPERANDS[op])
-    kinds = {p.kind for p in parameters}
-    named = {p.name: p for p in parameters if p.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)}
-    axis = next((name for name in AXIS_NAMES if name in named), None)
-    beta = op == "softmax" and "beta" in named
-    by_name = _operand_names(list(named.values()), op, variadic=Parameter.VAR_POSITIONAL in kinds)
-    taken = by_name or tuple(_positional(list(named.values()))[:count])
-    _refuse_unknown_requirements(named, taken, axis, beta=beta, op=op)
-    if axis is None and Parameter.VAR_KEYWORD in kinds:
-        return tuple(Form(name, by_name=by_name, beta=beta) for name in (*AXIS_NAMES, None))
-    positional = axis is not None and named[axis].kind is Parameter.POSITIONAL_ONLY
-    return (Form(axis, positional, by_name, beta),)
-
-
-def _positional(parameters: list[Parameter]) -> list[str]:
-    return [p.name for p in parameters if p.kind in _POSITIONAL and p.name not in (*AXIS_NAMES, "beta")]
-
-
-def _operand_names(parameters: list[Parameter], op: str, *, variadic: bool) -> tuple[str, ...]:
-    """Keywords of the operands, empty where they can simply go by position."""
-    wanted = OPERANDS[op]
-    keyword = [p.name for p in parameters if p.kind is not Parameter.POSITIONAL_ONLY]
-    if len(wanted) > 1 and set(wanted) <= set(keyword):
-        return wanted
-    positional = _positional(parameters)
-    leading = [p.name for p in parameters[: len(wanted)] if p.kind in _POSITIONAL]
-    if positional[: len(wanted)] == leading and (len(positional) >= len(wanted) or variadic):
-        return ()
-    others = [name for name in keyword if name not in (*AXIS_NAMES, "beta")]
-    if variadic and not others:
-        return ()
-    if len(others) < len(wanted):
-        operands = f"the operand{'s' * (len(wanted) > 1)} ({', '.join(wanted)})"
-        raise SubjectError(f"its signature has no place for {operands} of {op}")
-    return tuple(others[: len(wanted)])
-
-
-def _refuse_unknown_requirements(
-    named: dict[str, Parameter], taken: tuple[str, ...], axis: str | None, *, beta: bool, op: str
-) -> None:
-    known = {*taken, axis, "beta" if beta else None}
-    for name, parameter in named.items():
-        if parameter.default is Parameter.empty and name not in known:
-            raise SubjectError(f"it requires an argument {name!r} that {op} does not have")
 
 
 @dataclass
@@ -129,7 +50,7 @@ class AdaptedKernel:
     @property
     def beta(self) -> bool:
         """Whether the function takes an inverse temperature."""
-        return self.forms[0].beta
+        return self.forms[0].has("beta")
 
     def __call__(self, *operands: Array, axis: int = -1, beta: float | None = None) -> Array:
         """Result of the function for operands (..., n, ...) of one dtype.
@@ -142,7 +63,7 @@ class AdaptedKernel:
         if beta is not None and not self.beta:
             raise TypeError(f"{self.op} takes no beta")
         plan = self.prepare(operands[0])
-        if plan[0].axis is not None:
+        if plan[0].has("axis"):
             return self._invoke(plan, operands, axis, beta)
         return self._without_axis(plan, operands, axis, beta)
 
@@ -152,9 +73,10 @@ class AdaptedKernel:
             self._plan = self._choose(operand.dtype)
         # Where nothing works, the real call will say why; another dtype may still fare better.
         plan: tuple[Form, Arrays] = self._plan or (self.forms[0], "torch" if self.torch_first else "numpy")
-        if plan[0].axis is None:
+        if not plan[0].has("axis"):
             for rank in {1, 2, operand.ndim}:
                 self._takes(plan, rank, operand.dtype)
+            self._only_rank(plan, operand.ndim, operand.dtype)
         return plan
 
     def _invoke(
@@ -165,18 +87,15 @@ class AdaptedKernel:
         beta: float | None = None,
     ) -> Array:
         form, arrays = plan
-        given: list[Any] = [_present(operand, arrays) for operand in operands]
-        keywords: dict[str, Any] = {}
-        if form.by_name:
-            keywords.update(zip(form.by_name, given, strict=True))
-            given = []
-        if form.axis is not None and form.axis_positional:
-            given.append(axis)
-        elif form.axis is not None:
-            keywords[form.axis] = axis
-        if form.beta:
-            keywords["beta"] = 1.0 if beta is None else beta
-        returned = self.function(*given, **keywords)
+        given: dict[Role, Any] = {k: _present(operand, arrays) for k, operand in enumerate(operands)}
+        given |= {"axis": axis, "beta": 1.0 if beta is None else beta}
+        buffer = _buffer(operands[0], axis, self.op) if form.has("out") else None
+        if buffer is not None:
+            given["out"] = _present(buffer, arrays)
+        by_place, by_name = form.arguments(given)
+        returned = self.function(*by_place, **by_name)
+        if returned is None and buffer is not None:
+            return buffer
         result = as_result(returned, operands[0].dtype)
         if result.size == 0 and isinstance(returned, (list, tuple)):
             # A list of nothing has lost every dimension but the first.
@@ -223,27 +142,34 @@ class AdaptedKernel:
     ) -> Array:
         """Call along the last axis, with as many dimensions at once as the function takes.
 
-        A function of vectors alone is called row by row, one of matrices alone with all rows as one
-        matrix. One that takes both is held to take any number of dimensions.
+        A function of vectors alone is called row by row, one of 2, 3 or 4 dimensions alone with all
+        rows in one such array. One that takes vectors and matrices is held to take any number.
         """
-        moved = tuple(np.moveaxis(operand, axis, -1) for operand in operands)
+        moved = operands
+        if axis not in (-1, operands[0].ndim - 1):
+            # What lies apart in memory by our doing alone is not the function's to cope with.
+            moved = tuple(np.ascontiguousarray(np.moveaxis(operand, axis, -1)) for operand in operands)
         shape = moved[0].shape
-        rank = len(shape)
-        vectors_only = (
-            rank > 1 and not self._takes(plan, 2, moved[0].dtype) and self._takes(plan, 1, moved[0].dtype)
-        )
-        matrices_only = (
-            rank != 2 and not self._takes(plan, 1, moved[0].dtype) and self._takes(plan, 2, moved[0].dtype)
-        )
-        if vectors_only:
-            result = self._by_rows(plan, moved, beta)
-        elif matrices_only and not self._takes(plan, rank, moved[0].dtype):
-            rows = math.prod(shape[:-1])
-            result = self._invoke(plan, tuple(o.reshape(rows, shape[-1]) for o in moved), beta=beta)
-            result = result.reshape(shape[:-1] + result.shape[1:])
-        else:
+        only = self._only_rank(plan, len(shape), moved[0].dtype)
+        if only is None:
             result = self._invoke(plan, moved, beta=beta)
+        elif only == 1:
+            result = self._by_rows(plan, moved, beta)
+        else:
+            rows = (1,) * (only - 2) + (math.prod(shape[:-1]), shape[-1])
+            result = self._invoke(plan, tuple(o.reshape(rows) for o in moved), beta=beta)
+            result = result.reshape(shape[:-1] + result.shape[only - 1 :])
         return np.moveaxis(result, -1, axis) if result.shape == shape else result
+
+    def _only_rank(self, plan: tuple[Form, Arrays], rank: int, dtype: np.dtype[Any]) -> int | None:
+        """The number of dimensions that the function insists on, if it is not `rank`."""
+        vectors, matrices = (self._takes(plan, k, dtype) for k in (1, 2))
+        if vectors:
+            return None if matrices or rank == 1 else 1
+        candidates = (2,) if matrices else (3, 4)
+        if self._takes(plan, rank, dtype):
+            return None
+        return next((k for k in candidates if self._takes(plan, k, dtype)), None)
 
     def _by_rows(self, plan: tuple[Form, Arrays], operands: tuple[Array, ...], beta: float | None) -> Array:
         batch, length = operands[0].shape[:-1], operands[0].shape[-1]
@@ -265,6 +191,12 @@ class AdaptedKernel:
         if key not in self._ranks:
             self._ranks[key] = self._survives(plan, _probe(self.op, rank, dtype))
         return self._ranks[key]
+
+
+def _buffer(operand: Array, axis: int, op: str) -> Array:
+    """An output buffer full of NaN, so that an element left unwritten shows."""
+    shape = np.delete(operand.shape, axis) if op == "logsumexp" else operand.shape
+    return np.full(shape, np.nan, dtype=operand.dtype)
 
 
 def _of_nothing(result: Array, shape: tuple[int, ...], axis: int, op: str) -> Array:

@@ -37,7 +37,8 @@ class GuardedOperand:
     layout : one of `LAYOUTS`. "contiguous": C order. "strided": every second element, NaN between.
         "reversed": negative strides along every axis. "transposed": Fortran order. "broadcast":
         stride 0 along every axis along which the values do not differ, read-only (as NumPy's own
-        broadcasting gives it); where they differ along every axis, C order and read-only.
+        broadcasting gives it); where they differ along every axis, C order and read-only. "mixed", which
+        speaks of several operands, is C order for one.
 
     """
 

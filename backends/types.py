@@ -30,8 +30,8 @@ OPERANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 OPS: tuple[str, ...] = tuple(OPERANDS)
 #: The dtypes that a softmax op may be asked to take, widest first.
 DTYPES: tuple[str, ...] = ("float64", "float32", "float16", "bfloat16")
-#: How an operand may lie in memory when it reaches the kernel.
-LAYOUTS: tuple[str, ...] = ("contiguous", "strided", "reversed", "broadcast", "transposed")
+#: How an operand may lie in memory when it reaches the kernel; mixed: the first contiguous, others not.
+LAYOUTS: tuple[str, ...] = ("contiguous", "strided", "reversed", "broadcast", "transposed", "mixed")
 
 
 class SubjectError(Exception):

@@ -15,6 +15,7 @@ import socket
 import sys
 import time
 import warnings
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,9 @@ from softcert.backends.types import (
 _COMPILERS = ("numba", "jax", "torch", "triton", "tensorflow", "cupy", "pyximport", "taichi", "cffi")
 #: A thread reserves, without using, a stack and an allocator's arena; libraries start one per CPU.
 _RESERVED_PER_CPU = 160 << 20
+#: Earlier results watched for changes; a pool of buffers is rarely larger. Large ones are watched alone.
+_REMEMBERED = 8
+_LARGEST_REMEMBERED = 1 << 16
 #: What allocators outside Python say when the limit is reached.
 _OUT_OF_MEMORY = (
     "can't allocate memory",
@@ -65,7 +69,7 @@ class Session:
     def __init__(self, backend: Backend, loading_effects: tuple[str, ...] = ()) -> None:
         self._backend = backend
         self._loading_effects = loading_effects
-        self._earlier: tuple[Array, Array] | None = None
+        self._earlier: deque[tuple[Array, Array]] = deque(maxlen=_REMEMBERED)
 
     def perform(self, call: Call) -> Reply:
         """Reply to one call; whatever the kernel raises becomes a Failure."""
@@ -84,7 +88,10 @@ class Session:
                 fpenv.restore()
 
     def _perform(self, call: Call, kernel: Kernel) -> Output:
-        operands = [GuardedOperand(operand, call.layout) for operand in call.operands]
+        layouts = [call.layout] * len(call.operands)
+        if call.layout == "mixed":
+            layouts = ["contiguous", *["transposed"] * (len(call.operands) - 1)]
+        operands = [GuardedOperand(a, layout) for a, layout in zip(call.operands, layouts, strict=True)]
         if isinstance(kernel, AdaptedKernel):
             # Its trials come first: they would leave their own numbers in the freed memory.
             kernel.prepare(call.operands[0])
@@ -104,7 +111,10 @@ class Session:
             if last is not None and not same_bits(last, value):
                 distinct = last
             last = value
-            self._earlier = None if "output-aliases-input" in found else (result, value)
+            if "earlier-output-changed" in found or value.nbytes > _LARGEST_REMEMBERED:
+                self._earlier.clear()
+            if "output-aliases-input" not in found:
+                self._earlier.append((result, value))
         if "output-aliases-input" not in effects:
             for operand in operands:
                 operand.release()
@@ -121,7 +131,7 @@ class Session:
             effects.append("input-modified")
             for operand in modified:
                 operand.restore()
-        if self._earlier is not None and not same_bits(*self._earlier):
+        if not all(same_bits(*earlier) for earlier in self._earlier):
             effects.append("earlier-output-changed")
         environment = fpenv.disturbed()
         if environment:

@@ -20,6 +20,8 @@ from softcert.reference import Enclosure
 Float = NDArray[np.float64]
 
 _GUARD = 2.0**-50
+#: Distance of logarithms from which on they are subtracted.
+_FAR = 0.25
 #: Multiple of the smallest normal number from which on ratios are judged.
 _CLEAR = 16.0
 #: Exponents that decimal quotients may need; probabilities of gaps to 1e308 stay far within.
@@ -41,6 +43,12 @@ def log_errors(call: Call, value: Array, context: Context) -> tuple[Float, Float
     with np.errstate(all="ignore"):
         lower = np.log1p(low / np.where(low < 0, smallest, largest)) - _GUARD
         upper = np.log1p(high / np.where(high < 0, largest, smallest)) + _GUARD
+        # Far from the exact value 1 + (computed - exact)/exact cancels; two logarithms do not.
+        logs = np.log(rows_last(value, axis).astype(np.float64)), np.log(exact)
+        apart, guard = logs[0] - logs[1], _GUARD * (1.0 + np.abs(logs[0]) + np.abs(logs[1]))
+        far = np.abs(apart) > _FAR
+        lower = np.where(far, apart - np.where(np.isfinite(guard), guard, 0.0), lower)
+        upper = np.where(far, apart + np.where(np.isfinite(guard), guard, 0.0), upper)
     return np.where(normal, lower, np.nan), np.where(normal, upper, np.nan)
 
 
@@ -127,7 +135,10 @@ def _spread(
     up, down = int(np.argmax(above[row])), int(np.argmin(below[row]))
     spread = (float(low[row][up] - high[row][down]), float(high[row][up] - low[row][down]))
     allowed = float(limit[row][up] + limit[row][down])
-    certified = (max(0.0, spread[0]) / unit, max(0.0, spread[1]) / unit)
+    certified = (
+        max(0.0, np.nextafter(spread[0], -np.inf)) / unit,
+        max(0.0, np.nextafter(spread[1], np.inf)) / unit,
+    )
     margin = certified[1] * unit / allowed if allowed else 0.0
     finding = None
     if float(excess[row]) > 0.0:

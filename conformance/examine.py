@@ -20,7 +20,7 @@ from softcert.conformance.judge import ordinary_only
 from softcert.conformance.minimize import minimize
 from softcert.conformance.model import Finding, Judgement, OracleError, Status, Trial, Verdict, Witness
 from softcert.conformance.profiles import Profile
-from softcert.conformance.spec import Clause, Seedling
+from softcert.conformance.spec import DERIVATIVE_OPS, Clause, Seedling, rows_last
 from softcert.conformance.tally import Tally
 
 if TYPE_CHECKING:
@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 #: Controls are judged on this many first trials, then on one in so many.
 _CONTROL_TRIALS = 12
 _CONTROL_STRIDE = 8
+
+#: Failures that even a clause which only observes does not let pass.
+_FATAL = frozenset({"crash", "hang", "memory"})
+#: How far the y of a derivative may be from summing to 1: far above its roundings in any format.
+_SIMPLEX = 2.0**-5
 
 Ask = Callable[[Trial], tuple[Reply, ...]]
 
@@ -66,6 +71,7 @@ class Examination:
     subject: str
     tally: Tally = field(default_factory=Tally)
     caught: dict[str, bool] = field(default_factory=dict)
+    observed: dict[str, None] = field(default_factory=dict)
     _trials: int = 0
 
     def run(self) -> Verdict:
@@ -109,6 +115,8 @@ class Examination:
         return violation
 
     def _grown(self, seedling: Seedling) -> Trial | None:
+        if self.context.op in DERIVATIVE_OPS and not _is_softmax_output(seedling):
+            return None
         with np.errstate(all="ignore"):
             return self.clause.grow(seedling, self.context)
 
@@ -121,6 +129,9 @@ class Examination:
         self, seedling: Seedling, trial: Trial, replies: tuple[Reply, ...]
     ) -> tuple[Violation | None, Judgement]:
         failure = failure_of(trial, replies, judged_by_shape=self.clause.inspect is None)
+        if self.clause.observes and not (failure and failure.observed in _FATAL):
+            self.observed.update(dict.fromkeys(_described(trial, replies)))
+            return None, Judgement(elements=1)
         if failure is not None:
             return Violation(seedling, trial, replies, failure, "error"), Judgement()
         judgement = judge_trial(self.clause, trial, replies, self.context)
@@ -187,6 +198,8 @@ class Examination:
             return violation.status, violation.finding.message, witness
         if self.tally.cases == 0:
             return "skip", "no input of this dtype fits the clause", None
+        if self.clause.observes:
+            return "pass", "observed: " + "; ".join(self.observed), None
         if self.tally.vacuous:
             return "vacuous", "the bound accepts every value in every case tried", None
         passed = [name for name, hit in self.caught.items() if not hit]
@@ -222,6 +235,25 @@ def failure_of(trial: Trial, replies: tuple[Reply, ...], *, judged_by_shape: boo
             message = f"{call.op} of {dtype} {call.operands[0].shape} gives {given}, not {dtype} {shape}"
             return Finding(position, None, "shape and dtype", None, given, None, None, message)
     return None
+
+
+def _is_softmax_output(seedling: Seedling) -> bool:
+    """Whether y could have come out of softmax: kernels may use that it sums to 1."""
+    y = rows_last(seedling.operands[0], seedling.axis).astype(np.float64)
+    return not y.shape[-1] or bool((np.abs(y.sum(axis=-1) - 1.0) <= _SIMPLEX).all())
+
+
+def _described(trial: Trial, replies: tuple[Reply, ...]) -> list[str]:
+    """What came back, one sentence a call."""
+    return [
+        f"{call.op} of shape {call.operands[0].shape} "
+        + (
+            f"raises {reply.message}"
+            if isinstance(reply, Failure)
+            else f"gives {reply.value.dtype} {reply.value.tolist()}"
+        )
+        for call, reply in zip(trial.calls, replies, strict=True)
+    ]
 
 
 class _Search:

@@ -19,6 +19,8 @@ from softcert.reference import Enclosure
 
 Float = NDArray[np.float64]
 
+#: Errors and bounds from here on are given as distances.
+_COUNTABLE = 1e300
 #: Relative allowance for the roundings of an absolute comparison in binary64.
 _GUARD = 2.0**-40
 
@@ -170,6 +172,19 @@ def _value_finding(
     observed = float(value[at])
     interval = (float(error[0][at]), float(error[1][at]))
     name = quantity(call, at)
+    if np.isfinite(observed) and not (interval[0] < _COUNTABLE and bound[at] < _COUNTABLE):
+        # More ulps than binary64 counts: the exact value is next to nothing, and the distance is the answer.
+        return Finding(
+            call=position,
+            index=at,
+            quantity=name,
+            exact=(str(lower_text), str(upper_text)),
+            observed=hex_of(value[at]),
+            error_ulp=None,
+            bound_ulp=None,
+            message=f"{name} is {observed:.9g}, the exact value is {_short(str(lower_text))}: "
+            "more apart than the absolute bound",
+        )
     return Finding(
         call=position,
         index=at,

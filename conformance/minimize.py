@@ -52,6 +52,11 @@ def _smaller(seedling: Seedling) -> Iterator[Seedling]:
 
 
 def _with(seedling: Seedling, operands: tuple[Array, ...]) -> Seedling:
+    """The seedling with other operands; the first of two is a softmax output and is made one again."""
+    if len(operands) == 2:
+        y = operands[0].astype(np.float64)
+        with np.errstate(all="ignore"):
+            operands = ((y / y.sum(axis=seedling.axis, keepdims=True)).astype(operands[0].dtype), operands[1])
     return replace(seedling, operands=tuple(np.ascontiguousarray(a) for a in operands))
 
 

@@ -80,6 +80,8 @@ class Clause:
     accuracy : its largest error grades the op.
     effort : multiple of the profile's number of drawn examples.
     shrinks : a violation may be made smaller; a statistic over many rows may not.
+    observes : an exception or any array is as good as another and is reported; only a crash, a hang or
+        running out of memory breaks the clause.
     """
 
     id: str
@@ -98,6 +100,7 @@ class Clause:
     accuracy: bool = False
     effort: float = 1.0
     shrinks: bool = True
+    observes: bool = False
 
     @property
     def group(self) -> str:

@@ -16,7 +16,7 @@ _EDGES = (63, 64, 65, 95, 127, 128, 129, 191, 255, 256, 257, 383, 511, 512, 513,
 _LONG = (2047, 2049, 4095, 4096, 4097, 8191, 8193, 16385, 32769, 65537, 131072)
 _VERY_LONG = (262145, 1048577)
 #: Sums of equal weights beyond float16's largest number, whatever the accumulator should be.
-_BEYOND_FLOAT16 = (65521, 131072)
+_BEYOND_FLOAT16 = (65521, 200003)
 _SWEPT = ("normal", "peak-last", "offset-down", "offset-up")
 #: The longest rows take the first two; derivatives, whose truth is summed exactly, the first.
 _LONG_FAMILIES = ("peak-last", "normal", "equal", "one-hot")
@@ -50,7 +50,6 @@ def _lengths(context: Context) -> Iterator[Seedling]:
         ):
             x = make_row(family, n, n, 1.0, context.dtype)
             yield Seedling(operands_from(context, x, n), family=family)
-
 
     for n in _BEYOND_FLOAT16:
         x = make_row("equal", n, 3, 1.0, context.dtype)

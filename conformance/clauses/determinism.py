@@ -40,6 +40,10 @@ def _inspect(trial: Trial, outputs: tuple[Output, ...], context: Context) -> Jud
     elements = int(output.value.size)
     if output.distinct is None:
         return Judgement(elements=elements)
+    if output.value.shape != output.distinct.shape or output.value.dtype != output.distinct.dtype:
+        kinds = [f"{a.dtype} {a.shape}" for a in (output.distinct, output.value)]
+        message = f"the same call gave {kinds[0]} once and {kinds[1]} another time, in {call.repeat} calls"
+        return broken(relation_finding(0, None, "shape and dtype", " | ".join(kinds), message), elements)
     where = differing(output.value, output.distinct)
     at = tuple(int(i) for i in np.argwhere(where)[0]) if output.value.ndim else ()
     first, second = (float(a[at]).hex() for a in (output.distinct, output.value))
@@ -54,9 +58,15 @@ def _rows(context: Context) -> Iterator[Seedling]:
     yield stack(context, (9, 40), -1, "normal")
 
 
-def _grow_batch(seedling: Seedling, context: Context) -> Trial:
-    """The whole batch, and each of its first rows alone."""
-    alone = [tuple(np.ascontiguousarray(a[i : i + 1]) for a in seedling.operands) for i in range(3)]
+def _grow_batch(seedling: Seedling, context: Context) -> Trial | None:
+    """The whole batch, and each of its first rows alone; None where the first axis is the one reduced."""
+    dimensions = seedling.operands[0].ndim
+    if dimensions < 2 or seedling.axis % dimensions == 0:
+        return None
+    alone = [
+        tuple(np.ascontiguousarray(a[i : i + 1]) for a in seedling.operands)
+        for i in range(min(3, len(seedling.operands[0])))
+    ]
     calls = (call_of(seedling, context), *(call_of(seedling, context, row) for row in alone))
     return trial_of(seedling, *calls)
 

@@ -29,6 +29,14 @@ def _grow_jacobian(seedling: Seedling, context: Context) -> Trial:
     return trial_of(seedling, call_of(seedling, context, (tiled, eye)))
 
 
+def _grow_simplex(seedling: Seedling, context: Context) -> Trial | None:
+    """The Jacobian at a y that sums to exactly 1, which smaller ones need not do."""
+    y, _ = seedling.operands
+    if sum((Fraction(float(v)) for v in y.ravel()), Fraction(0)) != 1:
+        return None
+    return _grow_jacobian(seedling, context)
+
+
 def _rows(context: Context) -> Iterator[Seedling]:
     for n in (1, 2, 3, 5, 8):
         for family in ("normal", "equal", "one-hot", "ties", "increasing"):
@@ -232,7 +240,7 @@ CLAUSES = (
         in_practice="gradients that push all logits the same way",
         ops=DERIVATIVE_OPS,
         directed=_dyadic_rows,
-        grow=_grow_jacobian,
+        grow=_grow_simplex,
         judge=_relate(_row_sum),
         effort=0.5,
     ),
@@ -244,7 +252,7 @@ CLAUSES = (
         in_practice="a wrong sign",
         ops=DERIVATIVE_OPS,
         directed=_dyadic_rows,
-        grow=_grow_jacobian,
+        grow=_grow_simplex,
         judge=_relate(_indefinite),
         effort=0.5,
     ),

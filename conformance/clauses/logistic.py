@@ -42,9 +42,8 @@ def _judge_single(trial: Trial, results: tuple[Array, ...], context: Context) ->
         return values
     at = tuple(0 for _ in value.shape)
     message = f"one class must give exactly {exact:g}, not {float(value[at]):.9g}"
-    finding = relation_finding(
-        0, at, quantity(call, at), value[at], message, exact=(repr(exact), repr(exact))
-    )
+    lower, upper = context.truth(call)[at].bounds_decimal(30)
+    finding = relation_finding(0, at, quantity(call, at), value[at], message, exact=(str(lower), str(upper)))
     return broken(finding, values.elements)
 
 

@@ -71,12 +71,11 @@ def _plain(context: Context) -> Iterator[Seedling]:
 def _grow_around(seedling: Seedling, context: Context) -> Trial:
     """A call, one on other numbers of the same shape, and the first again."""
     call = call_of(seedling, context)
-    other = call_of(seedling, context, tuple(_nudged(a, -1) for a in seedling.operands))
-    return trial_of(seedling, call, other, call)
+    return trial_of(seedling, call, call_of(seedling, context, _nudged(seedling)), call)
 
 
 def _laid_out(context: Context) -> Iterator[Seedling]:
-    for layout in LAYOUTS:
+    for layout in LAYOUTS if context.op in DERIVATIVE_OPS else [k for k in LAYOUTS if k != "mixed"]:
         for shape, axis in _LAID_OUT:
             plain = stack(context, shape, axis, "normal", 2.0)
             if layout == "broadcast" and len(shape) > 1:
@@ -91,22 +90,26 @@ def _same_rows(a: np.ndarray) -> np.ndarray:
 def _grow_state(seedling: Seedling, context: Context) -> Trial:
     """A row, others that differ from it a little or a lot, and the row again."""
     x = seedling.operands[0]
-    last = tuple(_nudged(a, -1) for a in seedling.operands)
     swapped = tuple(np.ascontiguousarray(a[..., ::-1]) for a in seedling.operands)
     first = call_of(seedling, context)
-    others = [call_of(seedling, context, operands) for operands in (last, swapped)]
+    others = [call_of(seedling, context, operands) for operands in (_nudged(seedling), swapped)]
     return trial_of(seedling, first, *others, first, relation={"n": int(x.shape[-1])})
 
 
-def _nudged(a: np.ndarray, place: int) -> np.ndarray:
-    moved = a.copy()
-    moved[..., place] = moved[..., place] * moved.dtype.type(0.5) + moved.dtype.type(0.25)
-    return moved
+def _nudged(seedling: Seedling) -> tuple[np.ndarray, ...]:
+    """Operands that differ from the seedling's in the last place of each row of the last one."""
+    *others, last = seedling.operands
+    moved = last.copy()
+    moved[..., -1] = moved[..., -1] * moved.dtype.type(0.5) + moved.dtype.type(0.25)
+    return (*others, moved)
 
 
 def _judge_state(trial: Trial, outputs: tuple[Output, ...], context: Context) -> Judgement:
-    if any(o.value.shape != expected_shape(c) for c, o in zip(trial.calls, outputs, strict=True)):
-        return Judgement()
+    if any(
+        o.value.shape != expected_shape(c) or o.value.dtype != c.operands[0].dtype
+        for c, o in zip(trial.calls, outputs, strict=True)
+    ):
+        return Judgement()  # shape-dtype judges that
     values = judge_values(trial, tuple(o.value for o in outputs), context)
     if values.finding is not None or not context.contract.deterministic:
         return values

@@ -12,10 +12,14 @@ from softcert.conformance.evidence import judge_shape
 from softcert.conformance.families import make_row
 from softcert.conformance.growing import one_call, operands_from
 from softcert.conformance.judge import judge_values
+from softcert.conformance.model import Judgement
 from softcert.conformance.spec import ALL_OPS, DERIVATIVE_OPS, FORWARD_OPS, Clause, Seedling
 from softcert.conformance.strategies import seedlings
 
 _LENGTHS = (1, 2, 3, 8, 9, 17, 33, 70)
+#: Rows of several blocks of every usual size, and the blocks' starts.
+_LONG = (300, 1100, 2200)
+_BLOCKS = (32, 64, 128, 256, 512, 1024)
 
 
 def _from(families: tuple[str, ...], context: Context) -> Iterator[Seedling]:
@@ -35,6 +39,11 @@ def _with(context: Context, special: float) -> Iterator[Seedling]:
             poisoned[place] = special
             yield _planted(context, poisoned, special)
             yield _planted(context, np.stack([row, poisoned, row[::-1]]), special)
+    for n in _LONG:
+        for place in sorted({n - 1, *(b for b in _BLOCKS if b < n), *(b - 1 for b in _BLOCKS if b < n)}):
+            poisoned = make_row("normal", n, n, 1.0, context.dtype)
+            poisoned[place] = special
+            yield _planted(context, poisoned, special)
 
 
 def _planted(context: Context, x: np.ndarray, special: float) -> Seedling:
@@ -56,6 +65,13 @@ def _masked(context: Context) -> Iterator[Seedling]:
                 x[masked] = -np.inf
                 yield Seedling((x,), family="masked")
                 yield Seedling((np.stack([row, x]),), family="masked")
+    for n in _LONG:
+        row = make_row("normal", n, n, 1.0, context.dtype)
+        for block in (b for b in _BLOCKS if b < n):
+            for masked in (slice(None, block), slice(block, None), slice(block, 2 * block)):
+                x = row.copy()
+                x[masked] = -np.inf
+                yield Seedling((x,), family="masked blocks")
     yield from _from(("masked", "masked-first"), context)
 
 
@@ -73,6 +89,13 @@ def _empty_batch(context: Context) -> Iterator[Seedling]:
     for shape in ((0, 1), (0, 5), (2, 0, 3), (0, 3, 4)):
         zero = np.zeros(shape, dtype=dtype)
         yield Seedling((zero,) * (2 if context.op in DERIVATIVE_OPS else 1), family="empty batch")
+
+
+def _empty_axis(context: Context) -> Iterator[Seedling]:
+    dtype = as_dtype(context.dtype)
+    for shape in ((0,), (2, 0)):
+        zero = np.zeros(shape, dtype=dtype)
+        yield Seedling((zero,) * (2 if context.op in DERIVATIVE_OPS else 1), family="empty axis")
 
 
 CLAUSES = (
@@ -156,5 +179,18 @@ CLAUSES = (
         directed=_empty_batch,
         grow=one_call,
         inspect=judge_shape,
+    ),
+    Clause(
+        id="stability.empty-axis",
+        statement="what an empty axis gives is observed and reported; only a crash or a hang is wrong",
+        mathematics="softmax of nothing is nothing; its logsumexp is -inf, the sum's neutral element",
+        source="no standard speaks of it: libraries raise, or return an empty array",
+        in_practice="a segmentation fault from reading the first element of nothing",
+        ops=ALL_OPS,
+        directed=_empty_axis,
+        grow=one_call,
+        inspect=lambda _trial, outputs, _context: Judgement(elements=sum(o.value.size for o in outputs)),
+        observes=True,
+        shrinks=False,
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from itertools import count
 
@@ -263,6 +264,12 @@ def lse_of_the_others(x, axis=-1):
     return numpy_.logsumexp(x[..., 1:] if x.shape[-1] > 1 else x, axis)
 
 
+def aborting_on_nothing(x, axis=-1):
+    if x.shape[axis] == 0:
+        os.abort()
+    return softmax(x, axis)
+
+
 #: Clause, and the op and the kernel (with what it promises) that it must catch.
 MUTANTS = {
     "simplex.range": ("softmax", doubled, {}),
@@ -299,6 +306,7 @@ MUTANTS = {
     "stability.minus-inf": ("softmax", without_subtraction_of_infinities, {}),
     "stability.all-minus-inf": ("softmax", mean_of_nothing, {}),
     "stability.empty-batch": ("softmax", one_row_at_least, {}),
+    "stability.empty-axis": ("softmax", aborting_on_nothing, {}),
     "determinism.repeat": ("softmax", restless, {}),
     "determinism.batch-invariance": ("softmax", batch_dependent, {"batch_invariant": True}),
     "purity.shape-dtype": ("softmax", widened, {}),
@@ -323,7 +331,7 @@ def test_every_clause_owns_a_mutant():
 def test_a_clause_catches_its_mutant(clause):
     op, kernel, promised = MUTANTS[clause]
     verdict = checked(clause, op, kernel, **promised)
-    assert verdict.status == "fail", verdict.message
+    assert verdict.status == ("error" if BY_ID[clause].observes else "fail"), verdict.message
     assert verdict.witness is not None
     assert verdict.witness.clause == clause
     assert verdict.message == verdict.witness.finding.message
@@ -372,3 +380,12 @@ def test_a_clause_in_which_no_control_is_caught_is_vacuous():
 def test_a_bound_that_accepts_anything_is_never_a_pass():
     verdict = checked("accuracy.batch", "softmax", softmax, exp_ulp=1e9)
     assert verdict.status == "vacuous"
+
+
+def test_what_an_empty_axis_gives_is_reported():
+    verdict = checked("stability.empty-axis", "logsumexp", numpy_.logsumexp)
+    assert verdict.status == "pass"
+    assert verdict.message == (
+        "observed: logsumexp of shape (0,) gives float32 -inf; "
+        "logsumexp of shape (2, 0) gives float32 [-inf, -inf]"
+    )
