@@ -51,6 +51,7 @@ class Description:
     versions : python, numpy and the subject's own libraries.
     machine : facts on which results may depend: system, architecture, processor, cpus, libc.
     compiles : a compiler is loaded, so that an op's first call may take long.
+    assumed : the dtypes are the default, not the subject's own word.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Description:
     versions: Mapping[str, str]
     machine: Mapping[str, str]
     compiles: bool = False
+    assumed: bool = False
 
 
 class Worker:
@@ -274,6 +276,7 @@ def _described(reply: Mapping[str, Any]) -> Description:
         versions=reply["versions"],
         machine=reply["machine"],
         compiles=reply["compiles"],
+        assumed=reply["assumed"],
     )
 
 

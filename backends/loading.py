@@ -72,7 +72,8 @@ def _find(subject: str, op: str | None) -> Backend:
         backend = _from_attribute(module, place, attribute, op, subject)
     else:
         backend = _only(_from_op_names(module, place, subject), op)
-    return replace(backend, **{"versions": _versions(module), **declared})
+    assumed = "dtypes" not in declared
+    return replace(backend, **{"versions": _versions(module), "assumed": assumed, **declared})
 
 
 def _only(backend: Backend, op: str | None) -> Backend:

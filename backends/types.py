@@ -136,6 +136,7 @@ class Backend:
     contract : its promises.
     beta : whether its softmax takes an inverse temperature.
     versions : the libraries that it rests on, with their versions.
+    assumed : the dtypes are the default, not the author's word.
     """
 
     name: str
@@ -144,6 +145,7 @@ class Backend:
     contract: Contract = Contract()
     beta: bool = False
     versions: Mapping[str, str] = field(default_factory=dict)
+    assumed: bool = False
 
 
 @dataclass(frozen=True)

@@ -201,6 +201,7 @@ def description_of(backend: Backend) -> dict[str, Any]:
         "name": backend.name,
         "ops": list(backend.ops),
         "dtypes": list(backend.dtypes),
+        "assumed": backend.assumed,
         "contract": backend.contract.to_mapping(),
         "beta": backend.beta,
         "versions": {

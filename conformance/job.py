@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
+
 from softcert.backends import Limits, Worker
-from softcert.backends.types import Contract, Failure, Reply
+from softcert.backends.types import OPERANDS, Call, Contract, Failure, Reply, as_dtype
 from softcert.conformance.clauses import CLAUSES
 from softcert.conformance.context import Context
 from softcert.conformance.examine import Examination
@@ -18,6 +20,8 @@ from softcert.conformance.spec import Clause
 #: What each failure costs of the patience with one op and dtype; the rest of its clauses is then left out.
 _COSTS = {"crash": 1, "memory": 2, "hang": 4}
 _PATIENCE = 12
+#: Exceptions by which a function says that it takes no arrays of a dtype.
+_REFUSING = ("TypeError", "NotImplementedError")
 
 
 class Item(NamedTuple):
@@ -35,6 +39,7 @@ class Task:
     Attributes
     ----------
     subject, op, contract, limits : as for `Worker`.
+    refused : why the subject takes no arrays of a dtype, by op and dtype.
     """
 
     subject: str
@@ -43,6 +48,7 @@ class Task:
     limits: Limits
     profile: Profile
     seed: int
+    refused: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
 
 @dataclass
@@ -63,6 +69,25 @@ class _Patience:
                 replies.extend([reply] * (len(trial.calls) - len(replies)))
                 break
         return tuple(replies)
+
+
+def refusals(worker: Worker, ops: Sequence[str], dtypes: Sequence[str]) -> dict[tuple[str, str], str]:
+    """Why the subject takes no arrays of a dtype that it was never said to take, by op and dtype.
+
+    A function that says nothing of its dtypes and raises TypeError or NotImplementedError for harmless
+    numbers of one of them, but computes with another, is a function of the other.
+    """
+    refused: dict[tuple[str, str], str] = {}
+    for op in ops:
+        found: dict[tuple[str, str], str] = {}
+        for dtype in dtypes:
+            harmless = np.full((2, 4), 0.25).astype(as_dtype(dtype))
+            reply = worker.call(Call(op, (harmless,) * len(OPERANDS[op])))
+            if isinstance(reply, Failure) and reply.message.startswith(_REFUSING):
+                found[op, dtype] = f"not examined: {op} refuses {dtype} ({reply.message})"
+        if len(found) < len(dtypes):
+            refused |= found
+    return refused
 
 
 def examine_all(worker: Worker, task: Task, items: Iterable[Item]) -> Iterator[Verdict]:
@@ -90,7 +115,7 @@ def _examine(patience: _Patience, task: Task, clause: Clause, item: Item) -> Ver
         ops=tuple(described.ops),
         thorough=task.profile.thorough,
     )
-    unfit = clause.applies(context)
+    unfit = task.refused.get((item.op, item.dtype)) or clause.applies(context)
     if unfit is None and patience.spent >= _PATIENCE:
         unfit = f"not examined: {item.op} {item.dtype} kept crashing, hanging or running out of memory"
     if unfit is not None:

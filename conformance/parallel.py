@@ -53,7 +53,8 @@ def examine_in_processes(
         initargs=(results, stop),
     )
     with executor, _stopping(stop):
-        futures = [executor.submit(_examine_group, task, group) for group in groups]
+        with _interrupts_held():  # the processes start here, and inherit it until they are prepared
+            futures = [executor.submit(_examine_group, task, group) for group in groups]
         reached: dict[int, Verdict] = {}
         for position, verdict in _arriving(results, futures, len(items)):
             reached[position] = verdict
@@ -85,11 +86,22 @@ def _stopping(stop: Event) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Let Ctrl-C wait until the block is left."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _prepare(results: Results, stop: Event) -> None:
     global _results, _stop
     _results, _stop = results, stop
     # Ctrl-C reaches the whole group; the parent decides, and tells by the event.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _examine_group(task: Task, group: Sequence[tuple[int, Item]]) -> None:

@@ -12,7 +12,7 @@ from softcert.backends.adapt import AdaptedKernel
 from softcert.backends.types import DTYPES, OPS, Backend, Contract
 from softcert.conformance.clauses import CLAUSES
 from softcert.conformance.environment import describe
-from softcert.conformance.job import Item, Task, examine_all
+from softcert.conformance.job import Item, Task, examine_all, refusals
 from softcert.conformance.model import RequestError, Run, Verdict
 from softcert.conformance.parallel import examine_in_processes
 from softcert.conformance.profiles import PROFILES, Profile
@@ -93,7 +93,8 @@ def check(
         wanted_dtypes = _subset(dtypes, described.dtypes, DTYPES, "dtype", declared_only=False)
         plan = list(_plan(chosen, wanted_ops, wanted_dtypes))
         spec = subject if isinstance(subject, str) else described.name
-        task = Task(spec, op, contract, limits or Limits(), effort, seed)
+        refused = refusals(worker, wanted_ops, wanted_dtypes) if described.assumed and not dtypes else {}
+        task = Task(spec, op, contract, limits or Limits(), effort, seed, refused)
         watch = _Watch(len(plan), progress)
         if jobs > 1 and isinstance(subject, str):
             verdicts = examine_in_processes(task, plan, jobs, watch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -73,7 +74,13 @@ def conclusion(run: Run) -> str:
     rest = f" ({', '.join(others)})" if others else ""
     if not run.broken:
         return f"{run.name} conforms: no clause broken, {tried}{rest}."
-    clauses = list(dict.fromkeys(v.clause for v in run.broken))
-    named = ", ".join(clauses[:SHOWN]) + (f" and {len(clauses) - SHOWN} more" if len(clauses) > SHOWN else "")
+    clauses = dict.fromkeys(v.clause for v in run.broken)
     number = f"{len(clauses)} clause{'s' if len(clauses) > 1 else ''}"
-    return f"{run.name} does not conform: {number} broken ({named}), {tried}{rest}."
+    return f"{run.name} does not conform: {number} broken ({listed(clauses)}), {tried}{rest}."
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return the first names, the others counted."""
+    every = list(names)
+    more = f" and {len(every) - SHOWN} more" if len(every) > SHOWN else ""
+    return ", ".join(every[:SHOWN]) + more

@@ -34,6 +34,31 @@ def positional_only(x, axis, /):
     return soft(x, axis)
 
 
+def all_positional_only(x, axis=-1, eps=0.0, beta=1.0, /):
+    assert eps == 0.0
+    return soft(beta * x, axis)
+
+
+def into_a_buffer(out, x, axis=-1):
+    assert np.isnan(out).all()
+    out[...] = soft(x, axis)
+
+
+def into_a_buffer_and_back(x, *, out, axis=-1):
+    out[...] = soft(x, axis)
+    return out
+
+
+def cube(x):
+    batch, rows, _ = x.shape
+    return np.stack([np.stack([soft(x[b, r]) for r in range(rows)]) for b in range(batch)]) if x.size else x
+
+
+def heads(x):
+    batch, head, rows, n = x.shape
+    return soft(x.reshape(-1, n)).reshape(batch, head, rows, n)
+
+
 def called_dim(logits, dim=0):
     return soft(logits, dim)
 
@@ -88,6 +113,11 @@ FUNCTIONS = [
     keyword_only,
     axis_first,
     positional_only,
+    all_positional_only,
+    into_a_buffer,
+    into_a_buffer_and_back,
+    cube,
+    heads,
     called_dim,
     operand_by_keyword,
     last_axis_only,
@@ -229,3 +259,23 @@ def test_torch_functions_get_tensors():
         assert kernel(half).dtype == half.dtype
         # Torch has no negative strides.
         np.testing.assert_allclose(kernel(CUBE[:, ::-1, ::-1]), soft(CUBE[:, ::-1, ::-1]), rtol=1e-13)
+
+
+def test_operands_of_derivatives_are_known_by_their_names():
+    def backward(grad_output, output, dim):
+        return output * (grad_output - (output * grad_output).sum(dim, keepdims=True))
+
+    def unnamed(a, b):
+        return a * (b - (a * b).sum(-1, keepdims=True))
+
+    y, dy = soft(CUBE), CUBE[::-1]
+    expected = y * (dy - (y * dy).sum(-1, keepdims=True))
+    for function in (backward, unnamed):
+        np.testing.assert_array_equal(AdaptedKernel(function, "softmax_vjp")(y, dy, axis=-1), expected)
+
+
+def test_a_buffer_for_logsumexp_lacks_the_axis():
+    def lse(x, out):
+        out[...] = np.log(np.exp(x).sum(-1))
+
+    assert AdaptedKernel(lse, "logsumexp")(CUBE, axis=0).shape == (3, 4)

@@ -233,3 +233,28 @@ def test_progress_tells_each_verdict_once():
     run = softcert.check(only(softmax), clauses=["logistic"], progress=seen.append, **QUICK)
     assert [p.verdict for p in seen] == list(run.verdicts)
     assert [(p.done, p.total) for p in seen] == [(1, 2), (2, 2)]
+
+
+REFUSING = """
+import numpy as np
+
+def softmax(x, axis=-1):
+    if x.dtype == np.float64:
+        raise TypeError("float32 only")
+    e = np.exp(x - x.max(axis=axis, keepdims=True, initial=-np.inf))
+    return e / e.sum(axis=axis, keepdims=True)
+"""
+
+
+def test_a_dtype_that_a_subject_refuses_is_left_out_unless_asked_for(tmp_path):
+    path = tmp_path / "narrow.py"
+    path.write_text(REFUSING)
+    run = softcert.check(str(path), clauses=["logistic"], profile="smoke")
+    statuses = {(v.dtype, v.status) for v in run.verdicts}
+    assert statuses == {("float64", "skip"), ("float32", "pass")}
+    assert "float32 only" in next(v.message for v in run.verdicts if v.status == "skip")
+    asked = softcert.check(str(path), clauses=["logistic"], profile="smoke", dtypes=["float64"])
+    assert {v.status for v in asked.verdicts} == {"error"}
+    path.write_text(REFUSING.replace("x.dtype == np.float64", "True"))
+    everywhere = softcert.check(str(path), clauses=["logistic"], profile="smoke")
+    assert {v.status for v in everywhere.verdicts} == {"error"}

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 from rich.text import Text
 
-from softcert.wording import conclusion, describe_witness, witness_size
+from softcert.wording import conclusion, describe_witness, listed, witness_size
 
 if TYPE_CHECKING:
     from softcert.conformance import Progress as Step
@@ -67,10 +67,16 @@ def print_run(run: Run, out: Console) -> None:
     for verdicts in _worth_telling(run.verdicts).values():
         # One witness a clause, the smallest, is what one can act on; files hold them all.
         smallest = min(verdicts, key=witness_size)
-        print_verdict(smallest, out)
-        others = ", ".join(f"{v.op} {v.dtype}" for v in verdicts if v is not smallest)
+        print_verdict(smallest, out, listed(dict.fromkeys(v.clause for v in verdicts)))
+        others = ", ".join(
+            dict.fromkeys(
+                f"{v.op} {v.dtype}" for v in verdicts if (v.op, v.dtype) != (smallest.op, smallest.dtype)
+            )
+        )
         if others:
             out.print(Text(f"    also  {others}"), soft_wrap=True)
+    for reason, count in Counter(v.message for v in run.verdicts if v.status == "skip").items():
+        out.print(Text(f"skipped {count}: {reason}", style="dim"), soft_wrap=True)
     out.print(Text(conclusion(run), style="bold red" if run.broken else "bold green"), soft_wrap=True)
 
 
@@ -111,8 +117,11 @@ def _grades(run: Run) -> Table:
 def _worth_telling(verdicts: tuple[Verdict, ...]) -> dict[tuple[str, str], list[Verdict]]:
     grouped: dict[tuple[str, str], list[Verdict]] = {}
     for verdict in verdicts:
-        if verdict.status in ("fail", "error", "vacuous"):
+        if verdict.status in ("fail", "vacuous"):
             grouped.setdefault((verdict.clause, verdict.status), []).append(verdict)
+        elif verdict.status == "error":
+            # "exception in softmax of float32 (3,): ValueError: ...": many clauses, one cause.
+            grouped.setdefault((verdict.message.partition(": ")[2], verdict.status), []).append(verdict)
     return grouped
 
 
@@ -123,11 +132,16 @@ def _by_format(verdicts: tuple[Verdict, ...]) -> dict[tuple[str, str], list[Verd
     return grouped
 
 
-def print_verdict(verdict: Verdict, out: Console) -> None:
-    """Print one verdict: what it says, and the smallest input that shows it."""
+def print_verdict(verdict: Verdict, out: Console, clauses: str = "") -> None:
+    """Print one verdict: what it says, and the smallest input that shows it.
+
+    Parameters
+    ----------
+    clauses : the clauses that it speaks for, where it is more than its own.
+    """
     head = Text()
     head.append(verdict.status.upper(), style=_STYLES.get(verdict.status, ""))
-    head.append(f"  {verdict.clause}  {verdict.op} {verdict.dtype}")
+    head.append(f"  {clauses or verdict.clause}  {verdict.op} {verdict.dtype}")
     out.print(head, soft_wrap=True)
     lines = [verdict.message] if verdict.message else []
     if verdict.witness is not None:
