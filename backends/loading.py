@@ -5,33 +5,58 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from softcert.backends import registry
 from softcert.backends.adapt import AdaptedKernel
-from softcert.backends.types import DTYPES, OPS, Backend, Contract, Kernel, SubjectError
+from softcert.backends.rules import shown
+from softcert.backends.types import DTYPES, OPS, Backend, Contract, Kernel, SubjectError, as_contract
 
 #: What a subject's module may say of itself, in a mapping of this name.
 DECLARATION = "SOFTCERT"
 _DECLARABLE = ("contract", "dtypes", "name")
+#: A longer list of functions says less than its length.
+_MOST_LISTED = 12
 
 
-def load(subject: str, op: str | None = None, contract: Contract | None = None) -> Backend:
+def as_subject(subject: object) -> str | Backend | Callable[..., Any]:
+    """Subject from what was given: a string, also from a path; a backend; or a function.
+
+    Raises
+    ------
+    SubjectError : something else.
+    """
+    given = os.fspath(subject) if isinstance(subject, os.PathLike) else subject
+    if inspect.isclass(given):
+        raise SubjectError(f"{shown(given)} is a class; give a function or an instance that can be called")
+    if isinstance(given, (str, Backend)) or callable(given):
+        return given
+    raise SubjectError(f"a subject has to be a string, a path, a Backend or a function, not {shown(given)}")
+
+
+def load(
+    subject: str | os.PathLike[str],
+    op: str | None = None,
+    contract: Contract | Mapping[str, Any] | None = None,
+) -> Backend:
     """Backend of a subject.
 
     Parameters
     ----------
     subject : a registered name; `package.module:function`; `path/to/file.py:function`; or a module or
-        file with functions that carry the op names. A function may be any attribute path.
+        file, also as a path object, with functions that carry the op names. A function may be any
+        attribute path.
     op : the op that the function computes, where its name does not say; or the one op wanted.
-    contract : overrides what the subject declares.
+    contract : overrides what the subject declares; a mapping is one of the contract's fields.
 
     Returns
     -------
@@ -48,10 +73,11 @@ def load(subject: str, op: str | None = None, contract: Contract | None = None) 
     """
     if op is not None and op not in OPS:
         raise SubjectError(f"op {op!r} is unknown; the ops are {', '.join(OPS)}")
-    backend = _find(subject, op)
-    if contract is not None:
-        backend = replace(backend, contract=contract)
-    return backend
+    spec, promised = as_subject(subject), as_contract(contract)
+    if not isinstance(spec, str):
+        raise SubjectError(f"what is loaded has to be a string or a path, not {shown(spec)}")
+    backend = _find(spec, op)
+    return backend if promised is None else replace(backend, contract=promised)
 
 
 def _find(subject: str, op: str | None) -> Backend:
@@ -66,6 +92,11 @@ def _find(subject: str, op: str | None) -> Backend:
         raise SubjectError(f"subject {subject!r} names no module or file before the colon")
     if subject.endswith(":"):
         raise SubjectError(f"subject {subject!r} names no function after the colon")
+    if ":" in place and not Path(place).exists():
+        raise SubjectError(
+            f"subject {subject!r} has two colons; give module:function or file.py:function, "
+            "and a method as file.py:Class.method"
+        )
     module = _import_place(place)
     declared = _declaration(module, place)
     if attribute:
@@ -88,12 +119,22 @@ def _only(backend: Backend, op: str | None) -> Backend:
 
 
 def _import_place(place: str) -> ModuleType:
-    path = Path(place)
-    if place.endswith(".py") or "/" in place:
-        if not path.is_file():
-            raise SubjectError(f"there is no file {place!r}")
-        return _import_file(path.resolve(), place)
-    return _import_module(place)
+    path = _expanded(place)
+    # What is there and has a suffix is meant as a file, k.txt too: no module is called so.
+    if not (place.endswith(".py") or "/" in place or (path.suffix and path.is_file())):
+        return _import_module(place)
+    if path.is_dir():
+        raise SubjectError(f"{place!r} is a folder, not a Python source file")
+    if not path.is_file():
+        raise SubjectError(f"there is no file {place!r}")
+    return _import_file(path.resolve(), place)
+
+
+def _expanded(place: str) -> Path:
+    try:
+        return Path(place).expanduser()
+    except RuntimeError:  # no such user
+        return Path(place)
 
 
 def _import_module(name: str) -> ModuleType:
@@ -205,7 +246,8 @@ def _from_attribute(module: ModuleType, place: str, attribute: str, op: str | No
             value = getattr(value, part)
         except AttributeError:
             hint = f" ({place} is a registered backend too)" if place in registry.names() else ""
-            raise SubjectError(f"{place} has no attribute {attribute!r}{hint}") from None
+            there = _functions_there(value, part)
+            raise SubjectError(f"{place} has no attribute {attribute!r}{hint}{there}") from None
     if isinstance(value, Backend):
         return _only(value, op)
     last = attribute.rpartition(".")[2]
@@ -214,6 +256,19 @@ def _from_attribute(module: ModuleType, place: str, attribute: str, op: str | No
         raise SubjectError(f"the op that {subject} computes must be given: one of {', '.join(OPS)}")
     kernel = _adapted(value, chosen, place, attribute)
     return Backend(name=subject, ops={chosen: kernel}, beta=kernel.beta)
+
+
+def _functions_there(holder: Any, name: str) -> str:
+    """Which functions a module or class has of its own, or the nearest of all that it has, as a hint."""
+    functions = {
+        k: v for k, v in getattr(holder, "__dict__", {}).items() if callable(v) and not k.startswith("_")
+    }
+    near = get_close_matches(name, functions, n=1)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    home = getattr(holder, "__name__", None)
+    own = [k for k, v in functions.items() if inspect.isfunction(v) and v.__module__ == home]
+    return f"; its functions are {', '.join(own)}" if 0 < len(own) <= _MOST_LISTED else ""
 
 
 def _from_op_names(module: ModuleType, place: str, subject: str) -> Backend:

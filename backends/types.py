@@ -7,12 +7,15 @@ nothing else crosses the border between them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
+
+from softcert.backends.rules import POSITIVE, SWITCH, Rule, one_of, require, shown
+from softcert.errors import SoftcertError
 
 Array = NDArray[Any]
 Kernel = Callable[..., Any]
@@ -34,8 +37,28 @@ DTYPES: tuple[str, ...] = ("float64", "float32", "float16", "bfloat16")
 LAYOUTS: tuple[str, ...] = ("contiguous", "strided", "reversed", "broadcast", "transposed", "mixed")
 
 
-class SubjectError(Exception):
-    """The subject cannot be found, loaded or adapted; the message is one clear sentence."""
+class SubjectError(SoftcertError):
+    """The subject or its contract cannot be used; the message is one clear sentence."""
+
+
+#: What each field of a contract may hold.
+_FIELDS: Mapping[str, Rule] = MappingProxyType(
+    {
+        "compute": one_of(None, *DTYPES),
+        "accumulator": one_of(None, *DTYPES),
+        "exp_ulp": POSITIVE,
+        "form": one_of("any", "division"),
+        "flush_subnormals": SWITCH,
+        "nan": one_of("propagate", "any"),
+        "plus_inf": one_of("nan", "any"),
+        "all_minus_inf": one_of("nan", "zero", "uniform", "any"),
+        "deterministic": SWITCH,
+        "batch_invariant": SWITCH,
+        "order_bitwise": SWITCH,
+    }
+)
+#: The fields that may be None, for which a file without null writes "none".
+_OPTIONAL = ("compute", "accumulator")
 
 
 @dataclass(frozen=True)
@@ -70,58 +93,69 @@ class Contract:
     batch_invariant: bool = False
     order_bitwise: bool = False
 
+    def __post_init__(self) -> None:
+        values = {name: getattr(self, name) for name in _FIELDS}
+        require(_FIELDS, values, SubjectError, "contract field")
+        # NumPy's numbers would not survive the way to the worker.
+        object.__setattr__(self, "exp_ulp", float(self.exp_ulp))
+
     @classmethod
     def from_mapping(cls, declared: Mapping[str, Any]) -> Contract:
-        """Contract from a mapping of field names to values.
+        """Contract from a mapping of field names to values, or one that holds it as "contract" alone.
+
+        Parameters
+        ----------
+        declared : `compute` and `accumulator` may be "none", where a file format has no null.
 
         Raises
         ------
-        SubjectError : a field that no contract has, or a value that the field cannot take.
+        SubjectError : no mapping, a field that no contract has, or a value that the field cannot take.
         """
-        known = {f.name for f in fields(cls)}
-        unknown = sorted(set(declared) - known)
-        if unknown:
-            raise SubjectError(
-                f"contract field {unknown[0]!r} is unknown; the fields are {', '.join(sorted(known))}"
-            )
-        for name, value in declared.items():
-            allowed = _FIELD_VALUES[name]
-            if not allowed(value):
-                raise SubjectError(f"contract field {name}={value!r} is not one of the values it can take")
-        return cls(**declared)
+        values = _contract_fields(declared)
+        require(_FIELDS, values, SubjectError, "contract field")
+        return cls(**values)
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the contract as a JSON-ready mapping."""
         return asdict(self)
 
 
-def _one_of(*values: object) -> Callable[[object], bool]:
-    return lambda value: any(value is v or (type(value) is type(v) and value == v) for v in values)
+def as_contract(contract: object) -> Contract | None:
+    """Contract from one, from a mapping of its fields, or None from None.
+
+    Raises
+    ------
+    SubjectError : something else, or a mapping that is no contract.
+    """
+    if contract is None or isinstance(contract, Contract):
+        return contract
+    return Contract.from_mapping(cast("Mapping[str, Any]", contract))  # which refuses what is none
 
 
-def _is_bool(value: object) -> bool:
-    return isinstance(value, bool)
+def _contract_fields(declared: object) -> dict[str, Any]:
+    """Return the fields that a mapping declares, None in place of "none".
 
-
-def _is_error(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf")
-
-
-_FIELD_VALUES: Mapping[str, Callable[[object], bool]] = MappingProxyType(
-    {
-        "compute": _one_of(None, *DTYPES),
-        "accumulator": _one_of(None, *DTYPES),
-        "exp_ulp": _is_error,
-        "form": _one_of("any", "division"),
-        "flush_subnormals": _is_bool,
-        "nan": _one_of("propagate", "any"),
-        "plus_inf": _one_of("nan", "any"),
-        "all_minus_inf": _one_of("nan", "zero", "uniform", "any"),
-        "deterministic": _is_bool,
-        "batch_invariant": _is_bool,
-        "order_bitwise": _is_bool,
+    Raises
+    ------
+    SubjectError : no mapping of names, or a table beside the contract's own.
+    """
+    if isinstance(declared, Mapping) and "contract" in declared:
+        beside = sorted(str(key) for key in declared if key != "contract")
+        if beside:
+            raise SubjectError(
+                f"a contract is its fields, or a contract table alone: {beside[0]!r} beside the table "
+                "belongs into SOFTCERT in the subject's module"
+            )
+        declared = declared["contract"]
+    if not isinstance(declared, Mapping):
+        raise SubjectError(f"a contract has to be a softcert.Contract or a mapping, not {shown(declared)}")
+    return {
+        name: None if name in _OPTIONAL and _is_none(value) else value for name, value in declared.items()
     }
-)
+
+
+def _is_none(value: object) -> bool:
+    return isinstance(value, str) and value == "none"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from softcert.backends.types import Call, Failure, Output
+from softcert.errors import SoftcertError
 
 SCHEMA = 1
 
@@ -30,7 +31,7 @@ STATUSES: Mapping[str, str] = MappingProxyType(
 BROKEN: frozenset[str] = frozenset({"fail", "error"})
 
 
-class RequestError(Exception):
+class RequestError(SoftcertError):
     """The request or a file is wrong; the message is one clear sentence (exit status 2)."""
 
 

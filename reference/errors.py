@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from softcert.errors import SoftcertError
 
-class DomainError(ValueError):
+
+class DomainError(SoftcertError):
     """An input that has no exact meaning here; the message is one sentence."""
 
 

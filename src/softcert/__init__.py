@@ -11,15 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from softcert import reference
-    from softcert.backends import Backend, Contract, load
-    from softcert.conformance import check
+    from softcert.backends import Backend, Contract, SubjectError, load
+    from softcert.conformance import RequestError, check
+    from softcert.errors import SoftcertError
     from softcert.pytest_plugin import parametrize_with_clauses
+    from softcert.reference import DomainError
 
     __version__: str
 
 __all__ = [
     "Backend",
     "Contract",
+    "DomainError",
+    "RequestError",
+    "SoftcertError",
+    "SubjectError",
     "__version__",
     "check",
     "load",
@@ -31,6 +37,10 @@ __all__ = [
 _HOMES = {
     "Backend": "softcert.backends",
     "Contract": "softcert.backends",
+    "DomainError": "softcert.reference",
+    "RequestError": "softcert.conformance",
+    "SoftcertError": "softcert.errors",
+    "SubjectError": "softcert.backends",
     "check": "softcert.conformance",
     "load": "softcert.backends",
     "parametrize_with_clauses": "softcert.pytest_plugin",

@@ -1,6 +1,7 @@
 """SUBJECT strings: every form that is understood, and the sentence for every one that is not."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -111,7 +112,7 @@ def test_declaration(write):
         ("{'colour': 1}", "unknown entry 'colour'"),
         ("{'dtypes': 'float32'}", "is not a list of dtype names"),
         ("{'dtypes': ['float33']}", "names 'float33'; the dtypes are float64"),
-        ("{'contract': {'exp_ulp': -1}}", "exp_ulp=-1 is not one of the values"),
+        ("{'contract': {'exp_ulp': -1}}", "exp_ulp has to be a positive number, not -1"),
         ("{'contract': 1}", "is not a mapping"),
     ],
 )
@@ -132,11 +133,52 @@ def test_wrong_declarations(write, declaration, words):
         ("numpy:softmax", r"numpy has no attribute 'softmax' \(numpy is a registered backend too\)"),
         ("no/such/file.py:f", "there is no file 'no/such/file.py'"),
         ("math", "math has no function called softmax"),
+        ("/", "'/' is a folder, not a Python source file"),
+        ("scipy.special:softmx", "did you mean 'softmax'?"),
+        (None, "has to be a string, a path, a Backend or a function, not None"),
+        (3, "not 3"),
+        (["numpy"], r"not \['numpy'\]"),
+        (b"numpy", "not b'numpy'"),
+        (dict, "is a class; give a function or an instance"),
+        (len, "what is loaded has to be a string or a path"),
     ],
 )
 def test_subjects_that_are_not_there(subject, words):
     with pytest.raises(SubjectError, match=words):
         load(subject)
+
+
+@pytest.mark.parametrize(
+    ("subject", "words"),
+    [
+        ("kernel.txt:softmax", "'kernel.txt' is not a Python source file"),
+        ("kernel.py:softmax:extra", "has two colons"),
+        ("kernel.py:softmx", "did you mean 'softmax'?"),
+        ("kernel.py:nosuch", "no attribute 'nosuch'; its functions are softmax"),
+        ("kernel.py:softmax.nosuch", "no attribute 'softmax.nosuch'"),
+        ("~no-such-user/kernel.py", "there is no file '~no-such-user/kernel.py'"),
+    ],
+)
+def test_files_and_functions_that_are_not_there(write, monkeypatch, tmp_path, subject, words):
+    write(GOOD)
+    write("", "kernel.txt")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SubjectError) as caught:
+        load(subject)
+    assert words in str(caught.value)
+
+
+def test_paths_and_the_home_folder_are_understood(write, monkeypatch, tmp_path):
+    path = write(GOOD)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load(Path(path)).name == path
+    assert set(load("~/kernel.py:softmax").ops) == {"softmax"}
+
+
+def test_a_contract_may_be_a_mapping():
+    assert load("numpy", contract={"exp_ulp": 2}).contract == Contract(exp_ulp=2.0)
+    with pytest.raises(SubjectError, match=r"softcert\.Contract or a mapping, not 3"):
+        load("numpy", contract=3)
 
 
 def test_unknown_op():

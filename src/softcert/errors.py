@@ -1,0 +1,10 @@
+"""What every refusal of softcert is, so that a caller can catch all of them at once.
+
+It stands below the rooms, which import nothing else of this package, and imports nothing itself.
+"""
+
+from __future__ import annotations
+
+
+class SoftcertError(ValueError):
+    """Something that softcert was given cannot be used; the message is one sentence."""
