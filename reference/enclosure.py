@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from fractions import Fraction
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -16,11 +17,13 @@ from softcert.reference.formats import FloatFormat, format_of
 from softcert.reference.interval import Interval, contains, overlaps
 from softcert.reference.operands import Floats, as_floats
 from softcert.reference.rounding import PRECISION_CAP
-from softcert.reference.split import IS_NAN, MINUS_INF, PLUS_INF, SLOW, Split, split_cells
+from softcert.reference.split import IS_NAN, MINUS_INF, PLUS_INF, SLOW, Split, completed, split_cells
 from softcert.reference.ulps import Bounds
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+
+    from softcert.reference.fast.oracle import FastRows
 
 
 class Enclosure:
@@ -29,7 +32,9 @@ class Enclosure:
     Parameters
     ----------
     cells : the distinct values.
-    index : array of the enclosure's shape, the cell of each element.
+    index : array of the enclosure's shape, the cell of each element; or the shape alone, where the
+        elements are the cells in order.
+    fast : gives roundings and splits of all cells at once, where the fast path made them.
 
     Notes
     -----
@@ -40,25 +45,41 @@ class Enclosure:
     spacing of the top binade.
     """
 
-    def __init__(self, cells: Cells, index: NDArray[np.int64]) -> None:
+    def __init__(
+        self, cells: Cells, index: NDArray[np.int64] | tuple[int, ...], fast: FastRows | None = None
+    ) -> None:
         self._cells = cells
-        self._index = index
+        self._places = index
+        self._fast = fast
         self._split: list[Split] = []  # made once, where it is first needed, for all parts
+        self._undecided: list[int] = []  # how many roundings each fast pass left to the slow path
 
     def _part(self, index: NDArray[np.int64]) -> Enclosure:
-        part = Enclosure(self._cells, index)
-        part._split = self._split
+        part = Enclosure(self._cells, index, self._fast)
+        part._split, part._undecided = self._split, self._undecided
         return part
+
+    @cached_property
+    def _index(self) -> NDArray[np.int64]:
+        """The cell of each element."""
+        if isinstance(self._places, tuple):
+            return np.arange(math.prod(self._places), dtype=np.int64).reshape(self._places)
+        return self._places
+
+    @property
+    def undecided(self) -> int:
+        """Number of roundings that the fast path left to the slow one so far."""
+        return sum(self._undecided)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the array."""
-        return self._index.shape
+        return self._places if isinstance(self._places, tuple) else self._places.shape
 
     @property
     def size(self) -> int:
         """Number of elements."""
-        return self._index.size
+        return math.prod(self.shape)
 
     def __repr__(self) -> str:
         return (
@@ -79,7 +100,10 @@ class Enclosure:
 
     def _splits(self) -> Split:
         if not self._split:
-            self._split.append(split_cells(self._cells))
+            fast = self._fast
+            self._split.append(
+                split_cells(self._cells) if fast is None else completed(fast.split, self._cells)
+            )
         return self._split[0]
 
     def _used(self) -> list[int]:
@@ -89,7 +113,7 @@ class Enclosure:
     def _map(self, compute: Callable[[int], Any], dtype: Any) -> NDArray[Any]:
         """Array of `compute(cell)`, each distinct cell once."""
         used = self._used()
-        table = np.empty(max(len(self._cells.values), 1), dtype=dtype)
+        table = np.empty(max(used, default=0) + 1, dtype=dtype)
         for k in used:
             table[k] = compute(k)
         out = np.empty(self.shape, dtype=dtype)
@@ -112,9 +136,20 @@ class Enclosure:
         UndecidedRounding : the precision cap was reached; no input is known that does this.
         """
         target = format_of(fmt)
+        if self._fast is not None:
+            return self._rounded_fast(self._fast, target)
         values = self._map(lambda k: round_cell(self._cells, k, target), np.float64)
         with np.errstate(invalid="ignore"):  # ml_dtypes warns of NaN
             return values.astype(numpy_dtype(target))
+
+    def _rounded_fast(self, fast: FastRows, target: FloatFormat) -> NDArray[Any]:
+        values, places = fast.rounded(target)
+        self._undecided.append(int(places.size))
+        for k in places.tolist():
+            values[k] = round_cell(self._cells, k, target)
+        taken = values.reshape(self.shape) if isinstance(self._places, tuple) else values[self._index]
+        with np.errstate(invalid="ignore"):
+            return taken.astype(numpy_dtype(target), copy=False)
 
     def digits(self, n: int) -> NDArray[np.object_]:
         """`n` significant decimal digits of each element, rounded to nearest, all of them proven.

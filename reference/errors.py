@@ -15,3 +15,7 @@ class UndecidedRounding(ArithmeticError):  # noqa: N818 - it names the outcome, 
 
 class OracleDisagreement(RuntimeError):  # noqa: N818 - it names what was observed between two oracles
     """Two independent oracles gave enclosures that do not overlap: one of them is wrong."""
+
+
+class AlteredArithmetic(RuntimeError):  # noqa: N818 - it names what was found
+    """The processor does not compute as IEEE 754 says, on which a proof rests."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from softcert.reference import many_rows
 from softcert.reference.cells import Cell, Cells
 from softcert.reference.enclosure import Enclosure
 from softcert.reference.errors import DomainError
@@ -21,7 +22,7 @@ from softcert.reference.exactness import (
     group,
     softmax_if_rational,
 )
-from softcert.reference.formats import FloatFormat, dyadic
+from softcert.reference.formats import FloatFormat, dyadic, format_of
 from softcert.reference.interval import ZERO, Interval
 from softcert.reference.operands import Floats, as_floats, rows_along
 from softcert.reference.oracles import Oracle, oracle
@@ -64,7 +65,7 @@ def softmax(x: ArrayLike, axis: int = -1, beta: float | Fraction = 1.0, method: 
     ----------
     x : (..., n) along `axis`, n >= 1, any supported dtype.
     beta : inverse temperature, the exact real of the number given; the base is e**beta.
-    method : "auto" (Arb), "arb" or "mpmath".
+    method : "auto" (Arb), "arb", "mpmath", or "fast": double words, with Arb for what they leave open.
 
     Returns
     -------
@@ -77,12 +78,24 @@ def softmax(x: ArrayLike, axis: int = -1, beta: float | Fraction = 1.0, method: 
     DomainError : x is no array of supported floats, has no such axis, or is empty along it.
     ValueError : no such method.
     """
+    if method == "fast":
+        return _softmax_fast(x, axis, exact_factor(beta))
     factor, source = exact_factor(beta), oracle(method)
     values, fmt = as_floats(x)
     rows, shape = rows_along(values, axis)
     _refuse_empty(shape, "softmax", axis)
     row_of = partial(_softmax_row, beta=factor, source=source, prec=first_precision(fmt))
     return _rowwise(rows, shape, axis, row_of)
+
+
+def _softmax_fast(x: ArrayLike, axis: int, beta: Fraction) -> Enclosure:
+    array = x if isinstance(x, np.ndarray) else as_floats(x)[0]
+    n = array.shape[axis] if array.ndim and -array.ndim <= axis < array.ndim else 0
+    if not many_rows.takes(array.dtype, n, beta):
+        return softmax(x, axis, beta, method="arb")
+    fmt = format_of(array.dtype)
+    row_of = partial(_softmax_row, beta=beta, source=oracle("arb"), prec=first_precision(fmt))
+    return many_rows.softmax_rows(array, axis, beta, row_of)
 
 
 def log_softmax(x: ArrayLike, axis: int = -1, method: str = "auto") -> Enclosure:

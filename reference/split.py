@@ -10,6 +10,7 @@ import numpy as np
 
 from softcert.reference.cells import Cells
 from softcert.reference.errors import UndecidedRounding
+from softcert.reference.formats import FloatFormat
 from softcert.reference.interval import Interval
 
 if TYPE_CHECKING:
@@ -78,6 +79,20 @@ def split_cells(cells: Cells) -> Split:
     )
 
 
+def completed(split: Split, cells: Cells) -> Split:
+    """The split with its SLOW cells split one by one, where that can be done."""
+    places = np.flatnonzero(split.kind == SLOW)
+    if not places.size:
+        return split
+    columns: list[NDArray[Any]] = [
+        a.copy() for a in (split.kind, split.sign, split.binade, split.high, split.low, split.width)
+    ]
+    entries = [_split_cell(cells, k) for k in places.tolist()]
+    for column, values in zip(columns, zip(*entries, strict=True), strict=True):
+        column[places] = values
+    return Split(*columns)
+
+
 def _split_cell(cells: Cells, k: int) -> _Entry:
     value = cells.rational(k, _RATIONAL_PRECISION)
     if isinstance(value, float):
@@ -123,3 +138,42 @@ def split_interval(t: Interval) -> _Entry | None:
     if not -_FAR < binade < _FAR:
         binade = _FAR if binade > 0 else -_FAR
     return (NUMBER, sign, binade, base >> 53, base & _MASK, width)
+
+
+def round_split(split: Split, fmt: FloatFormat) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Round each cell to a format, ties to even, where all of its interval rounds alike.
+
+    Returns
+    -------
+    The values in binary64, and where they are decided. A tie is never decided: the interval's lower end
+    may be the exact value.
+    """
+    number = split.kind == NUMBER
+    binade = np.where(number, split.binade, 0)
+    unit = np.maximum(binade, fmt.emin) - (fmt.precision - 1)
+    # Bits of `high` that the format does not keep; beyond 54 nothing is left but the question of 0.
+    dropped = np.minimum(unit - (binade - 52), 55)
+    high = split.high.astype(np.int64)
+    low, width = split.low, split.width
+    kept = np.where(dropped < 55, high >> np.minimum(dropped, 54), 0)
+    rest = high - (kept << np.minimum(dropped, 54))
+    carries = low + width >= 2.0**53
+    half = np.where(dropped > 0, np.int64(1) << np.maximum(np.minimum(dropped, 55) - 1, 0), 0)
+    # With bits dropped the boundary is rest = half, low = 0; with none it is low = 2**52.
+    up = np.where(dropped > 0, (rest >= half) & (dropped < 55), low > 2.0**52)
+    doubtful = np.where(
+        dropped > 0,
+        ((rest == half) & (low == 0.0)) | ((rest == half - 1) & carries),
+        (low <= 2.0**52) & (low + width >= 2.0**52),
+    )
+    rounded = kept + up
+    with np.errstate(over="ignore", under="ignore"):
+        exponent = np.clip(unit, -(1 << 20), 1 << 20).astype(np.int32)
+        values = np.ldexp(rounded.astype(np.float64), exponent)
+    top = np.ldexp(float(fmt.max_significand), fmt.emax - fmt.precision + 1)
+    values = np.where(values > top, np.inf if fmt.has_inf else np.nan, values) * split.sign
+    for kind, special in ((EXACT_ZERO, 0.0), (IS_NAN, np.nan), (PLUS_INF, np.inf), (MINUS_INF, -np.inf)):
+        values = np.where(
+            split.kind == kind, special if fmt.has_inf or not np.isinf(special) else np.nan, values
+        )
+    return values, ~((number & doubtful) | (split.kind == SLOW))

@@ -1,0 +1,108 @@
+"""Rows of softmax in plain binary64, which decides almost every rounding to binary32.
+
+Relative error at most `NARROW_ERROR`: x - max loses 2**-53 of the gap, at most 160; the reduced exponential,
+the integer sums, the division and the product add less than 2**-50. The derivation stands in
+docs/explanation/fast.md.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from softcert.reference.fast.compiled import bits_of, compiled, fma, from_bits, inlined
+from softcert.reference.fast.rows import largest, quotients, reciprocal, total, weights
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+NARROW_ERROR = 2.0**-44
+#: What is left of the double-word error after one rounding to binary64.
+ROUNDED_ERROR = 2.0**-50
+
+#: From here on a weight is below 2**-230, which rounds to 0.
+_NEGLIGIBLE = -160.0
+_TO_INTEGER = 1.5 * 2.0**52
+_EXPONENT_ONE = 1023 - int(np.float64(_TO_INTEGER).view(np.int64))
+_INVERSE = 1.0 / math.log(2.0)
+_LOG2_HIGH = math.floor(math.log(2.0) * 2.0**32) * 2.0**-32
+_LOG2_LOW = 1.908214929270587700e-10
+_C2, _C3, _C4, _C5, _C6, _C7, _C8, _C9, _C10, _C11, _C12, _C13 = (
+    1.0 / math.factorial(k) for k in range(2, 14)
+)
+_CUT_1, _CUT_2 = (1.5 * 2.0 ** (52 + g) for g in (-42, -85))
+_BITS_1, _BITS_2 = (int(np.float64(c).view(np.int64)) for c in (_CUT_1, _CUT_2))
+
+
+@inlined
+def _exp(d: float) -> float:
+    """exp(d) for -160 <= d <= 0: n = round(d / log 2), then 13 terms of the series at d - n log 2."""
+    shifted = fma(d, _INVERSE, _TO_INTEGER)
+    n = shifted - _TO_INTEGER
+    r = fma(-n, _LOG2_LOW, fma(-n, _LOG2_HIGH, d))
+    p = fma(r, _C13, _C12)
+    p = fma(p, r, _C11)
+    p = fma(p, r, _C10)
+    p = fma(p, r, _C9)
+    p = fma(p, r, _C8)
+    p = fma(p, r, _C7)
+    p = fma(p, r, _C6)
+    p = fma(p, r, _C5)
+    p = fma(p, r, _C4)
+    p = fma(p, r, _C3)
+    p = fma(p, r, _C2)
+    p = fma(p, r, 1.0)
+    return fma(p, r, 1.0) * from_bits((bits_of(shifted) + _EXPONENT_ONE) << 52)
+
+
+@compiled
+def narrow_weights(x: NDArray[Any], top: float, out: NDArray[np.float64]) -> tuple[int, int]:
+    """exp(x - top), and its integer sums on two grids."""
+    q1, q2 = 0, 0
+    for j in range(x.size):
+        d = np.float64(x[j]) - top
+        w = _exp(d if d > _NEGLIGIBLE else _NEGLIGIBLE)
+        w = w if d > _NEGLIGIBLE else 0.0
+        out[j] = w
+        cut = w + _CUT_1
+        q1 += bits_of(cut) - _BITS_1
+        q2 += bits_of((w - (cut - _CUT_1)) + _CUT_2) - _BITS_2
+    return q1, q2
+
+
+@compiled
+def narrowed(w: NDArray[np.float64], r: float, error: float, out: NDArray[Any]) -> int:
+    """Round w r to binary32 where the relative error does not matter; how often it does."""
+    undecided = 0
+    low, high = r * (1.0 - error), r * (1.0 + error)
+    for j in range(w.size):
+        below = np.float32(w[j] * low)
+        undecided += below != np.float32(w[j] * high)
+        out[j] = below
+    return undecided
+
+
+@compiled
+def softmax_binary32(x: NDArray[Any], error: float, out: NDArray[Any], undecided: NDArray[np.int64]) -> None:
+    """Rounded softmax of rows, by binary64, else by double words; `undecided` as in `softmax_binary64`."""
+    n = x.shape[1]
+    plain, high, low, wide, quotient = np.empty(n), np.empty(n), np.empty(n), np.empty(n), np.empty(n)
+    for i in range(x.shape[0]):
+        top, special = largest(x[i])
+        if special or top == -np.inf:
+            undecided[i] = -1
+            continue
+        q1, q2 = narrow_weights(x[i], np.float64(top), plain)
+        r = 1.0 / (float(q1) * 2.0**-42 + float(q2) * 2.0**-85)
+        undecided[i] = narrowed(plain, r, NARROW_ERROR, out[i])
+        if undecided[i] == 0:
+            continue
+        for j in range(n):
+            wide[j] = x[i, j]
+        q1, q2, q3, _ = weights(wide, np.float64(top), 1.0, high, low)
+        h, l = total(q1, q2, q3)  # noqa: E741
+        rh, rl = reciprocal(h, l)
+        quotients(high, low, rh, rl, error, quotient)
+        undecided[i] = narrowed(quotient, 1.0, ROUNDED_ERROR, out[i])

@@ -1,0 +1,202 @@
+"""The fast path says what the oracles say, decides what it claims, and refuses altered arithmetic."""
+
+import re
+
+import mpmath
+import numpy as np
+import pytest
+
+from softcert import reference
+from softcert.backends import fpenv
+from softcert.reference.errors import AlteredArithmetic
+from softcert.reference.fast import double_word, narrow, oracle, rows
+from softcert.reference.fast.compiled import compiled
+
+RNG = np.random.default_rng(12)
+FORMATS = ("float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
+
+
+def _masked():
+    x = RNG.normal(size=(20, 30))
+    return np.where(RNG.random(x.shape) < 0.3, -np.inf, x)
+
+
+FAMILIES = {
+    "normal": RNG.normal(size=(20, 50)),
+    "wide": RNG.normal(size=(20, 50)) * 300,
+    "huge": RNG.normal(size=(6, 20)) * 1e306,
+    "ties": np.repeat(RNG.normal(size=(6, 5)), 4, axis=1),
+    "equal": np.array([[1e300] * 8, [-3.5] * 8, [0.0] * 8]),
+    "thirds": np.ones((2, 3)),
+    "near ties": np.array([[0.0, 2.0**-52], [0.0, 2.0**-1074], [1.0, 1.0 + 2.0**-52]]),
+    "far below": -np.abs(RNG.normal(size=(5, 30))) * 1e5,
+    "masked": _masked(),
+    "special": np.array([[np.nan, 1, 2], [np.inf, 1, 2], [-np.inf] * 3, [1.0, 2.0, 3.0]]),
+    "gap sweep": -np.linspace(0, 800, 300)[None],
+    "underflow": np.array(
+        [[0, -745.13, -745.2, -708.3], [0, -1e4, -1e6, -1e300], [0, -640, -641, -1048576.0]]
+    ),
+    "one": np.array([[3.0], [-1e308]]),
+    "nearly equal": 1.0 + np.arange(16)[None] * 2.0**-52,
+}
+
+
+def _same(a, b):
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    return ((a == b) & (np.signbit(a) == np.signbit(b))) | (np.isnan(a) & np.isnan(b))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("beta", [1.0, 2.5, -0.7, 2.0**-40])
+def test_it_rounds_and_measures_as_arb_does(family, beta):
+    x = FAMILIES[family]
+    fast, slow = (reference.softmax(x, beta=beta, method=method) for method in ("fast", "arb"))
+    for fmt in FORMATS:
+        assert _same(fast.round(fmt), slow.round(fmt)).all(), fmt
+    assert fast.overlaps(slow).all()
+    for fmt in ("float64", "float32", "bfloat16"):
+        y = np.nan_to_num(slow.round(fmt).astype(np.float64) * 1.25, nan=0.5).astype(slow.round(fmt).dtype)
+        ours, theirs = fast.error_ulp(y), slow.error_ulp(y)
+        assert ((ours[0] <= theirs[1]) & (theirs[0] <= ours[1])).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_narrow_inputs_are_the_reals_that_they_are(dtype):
+    x = (RNG.normal(size=(40, 33)) * 20).astype(dtype)
+    x[3, 5] = 2.0**-14
+    fast, slow = (reference.softmax(x, method=method) for method in ("fast", "arb"))
+    for fmt in FORMATS:
+        assert _same(fast.round(fmt), slow.round(fmt)).all(), fmt
+
+
+def test_shapes_axes_and_parts():
+    x = RNG.normal(size=(3, 4, 5))
+    for axis in (-1, 0, 1):
+        fast, slow = (reference.softmax(x, axis=axis, method=method) for method in ("fast", "arb"))
+        np.testing.assert_array_equal(fast.round("float64"), slow.round("float64"))
+        np.testing.assert_array_equal(fast[1, ::2].round("float32"), slow[1, ::2].round("float32"))
+        assert fast[0, 0, 0].digits(40) == slow[0, 0, 0].digits(40)
+        assert fast.shape == slow.shape
+        assert fast.size == slow.size
+
+
+@pytest.mark.parametrize("x", [np.float64(1.0), np.zeros((2, 0)), np.arange(3), [[1.0, 2.0], [3.0]]])
+def test_what_it_does_not_take_is_answered_as_without_it(x):
+    def outcome(method):
+        try:
+            return reference.softmax(x, method=method).round("float64").tolist()
+        except reference.DomainError as error:
+            return str(error)
+
+    assert outcome("fast") == outcome("arb")
+
+
+def test_the_same_bits_for_any_number_of_threads(monkeypatch):
+    x = RNG.normal(size=(300, 257))
+    results = []
+    for count in ("1", "2", "3", "7"):
+        monkeypatch.setenv("SOFTCERT_THREADS", count)
+        whole = reference.softmax(x, method="fast")
+        results.append((whole.round("float64"), *whole.error_ulp(whole.round("float64"))))
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_undecided_roundings_are_counted_and_right():
+    # 1/2 + d/4 - d^3/48 with d = 2**-52: next to a midpoint, which 98 bits do not tell from it.
+    pair = reference.softmax(np.array([[0.0, 2.0**-52]]), method="fast")
+    np.testing.assert_array_equal(
+        pair.round("float64"),
+        reference.softmax(np.array([[0.0, 2.0**-52]]), method="mpmath").round("float64"),
+    )
+    assert pair.undecided > 0
+    many = reference.softmax(RNG.normal(size=(500, 400)), method="fast")
+    many.round("float64")
+    assert many.undecided == 0
+
+
+@compiled
+def _exponentials(gaps, rests, high, low, exponent):
+    for i in range(gaps.size):
+        high[i], low[i], exponent[i] = double_word.exp_dw(gaps[i], rests[i], 0.0)
+
+
+def test_the_exponential_keeps_its_bound():
+    gaps = np.concatenate(
+        [
+            -np.linspace(0.0, 700.0, 1500),
+            -np.exp(RNG.uniform(-40, np.log(2.0**20), 1500)),
+            -(np.arange(200) + 0.5) * np.log(2.0) / 256,
+        ]
+    )
+    rests = gaps * 2.0**-54
+    high, low, exponent = np.empty(gaps.size), np.empty(gaps.size), np.empty(gaps.size, dtype=np.int64)
+    _exponentials(gaps, rests, high, low, exponent)
+    worst = 0.0
+    with mpmath.workprec(400):
+        for g, r, h, l, k in zip(gaps, rests, high, low, exponent, strict=True):  # noqa: E741
+            exact = mpmath.exp(mpmath.mpf(float(g)) + mpmath.mpf(float(r)))
+            value = (mpmath.mpf(float(h)) + mpmath.mpf(float(l))) * mpmath.mpf(2) ** int(k)
+            worst = max(worst, float(abs(value / exact - 1)))
+    assert worst < double_word.EXP_ERROR
+    assert worst > double_word.EXP_ERROR / 64  # else the bound says little
+
+
+def test_binary64_alone_keeps_its_bound():
+    x = (RNG.normal(size=(20, 100)) * 30).astype(np.float32)
+    worst = 0.0
+    for row in x:
+        weights = np.empty(row.size)
+        q1, q2 = narrow.narrow_weights(row, float(row.max()), weights)
+        quotients = weights / (q1 * 2.0**-42 + q2 * 2.0**-85)
+        exact = reference.softmax(row).to_float64()
+        kept = exact > 1e-60
+        worst = max(worst, float(np.abs(quotients[kept] / exact[kept] - 1).max()))
+    assert 0 < worst < narrow.NARROW_ERROR
+
+
+KERNELS = {
+    "weights": (rows.weights, (np.zeros(8), 0.0, 1.0, np.empty(8), np.empty(8))),
+    "quotients": (rows.quotients, (np.ones(8), np.zeros(8), 1.0, 0.0, oracle.ERROR, np.empty(8))),
+    "narrow_weights": (narrow.narrow_weights, (np.zeros(8, np.float32), 0.0, np.empty(8))),
+}
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_no_operation_may_be_rearranged(name):
+    kernel, arguments = KERNELS[name]
+    kernel(*arguments)
+    text = kernel.inspect_llvm(kernel.signatures[0])
+    arithmetic = re.findall(r"= (?:tail )?(?:fadd|fsub|fmul|fdiv|call [^@]*@llvm\.fma)[^\n]*", text)
+    assert arithmetic
+    for line in arithmetic:
+        assert not re.search(r"\b(fast|reassoc|contract|nnan|ninf|nsz|arcp|afn)\b", line), line
+
+
+@compiled
+def _loses_nothing(a, b):
+    return double_word.two_sum(a, b)
+
+
+def test_error_free_transformations_are_error_free():
+    assert _loses_nothing(1.0, 1e-20) == (1.0, 1e-20)
+    assert _loses_nothing(2.0**60, 1.0 + 2.0**-52) == (2.0**60, 1.0 + 2.0**-52)
+
+
+def test_it_refuses_altered_arithmetic():
+    if not hasattr(fpenv, "restore"):
+        pytest.skip("no access to the floating-point environment here")
+    import ctypes
+
+    libm = ctypes.CDLL("libm.so.6")
+    x = np.array([[1.0, 2.0, 3.0]])
+    expected = reference.softmax(x, method="fast").round("float64")
+    upward = 0x800
+    assert libm.fesetround(upward) == 0
+    try:
+        with pytest.raises(AlteredArithmetic, match="does not round to nearest"):
+            reference.softmax(x, method="fast").round("float64")
+    finally:
+        fpenv.restore()
+    np.testing.assert_array_equal(reference.softmax(x, method="fast").round("float64"), expected)
