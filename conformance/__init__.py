@@ -12,7 +12,8 @@ from softcert.conformance.model import (
 )
 from softcert.conformance.profiles import PROFILES, Profile
 from softcert.conformance.replay import replay
-from softcert.conformance.runner import Progress, check, choose_clauses
+from softcert.conformance.request import choose_clauses
+from softcert.conformance.runner import Progress, check
 from softcert.conformance.spec import Clause
 
 __all__ = [

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from time import perf_counter
+from typing import Any
 
 from softcert.backends import Limits, Worker
 from softcert.backends.adapt import AdaptedKernel
-from softcert.backends.types import DTYPES, OPS, Backend, Contract
-from softcert.conformance.clauses import CLAUSES
+from softcert.backends.loading import as_subject
+from softcert.backends.rules import require
+from softcert.backends.types import OPS, Backend, Contract
 from softcert.conformance.environment import describe
 from softcert.conformance.job import Item, Task, examine_all, refusals
 from softcert.conformance.model import RequestError, Run, Verdict
 from softcert.conformance.parallel import examine_in_processes
-from softcert.conformance.profiles import PROFILES, Profile
-from softcert.conformance.spec import Clause
+from softcert.conformance.request import RULES, Names, Request
 
-Subject = str | Backend | Callable[..., object]
+Subject = str | os.PathLike[str] | Backend | Callable[..., object]
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,12 @@ def check(
     subject: Subject,
     *,
     op: str | None = None,
-    ops: Sequence[str] | None = None,
-    dtypes: Sequence[str] | None = None,
-    clauses: Sequence[str] | None = None,
+    ops: Names | None = None,
+    dtypes: Names | None = None,
+    clauses: Names | None = None,
     profile: str = "quick",
     seed: int = 0,
-    contract: Contract | None = None,
+    contract: Contract | Mapping[str, Any] | None = None,
     limits: Limits | None = None,
     progress: Callable[[Progress], None] | None = None,
     jobs: int = 1,
@@ -66,13 +67,14 @@ def check(
     Parameters
     ----------
     subject : a registered name, `package.module:function`, `file.py:function`, a module or file carrying
-        functions named as ops, a `Backend`, or a plain function together with `op`.
+        functions named as ops, a path, a `Backend`, or a plain function together with `op`.
     op : the op that a single function implements, where its name does not say so.
-    ops, dtypes : what to examine; default: all that the subject has, the dtypes it declares.
-    clauses : ids or groups; default: all.
+    ops, dtypes : what to examine, one name or several; default: all that the subject has, the dtypes it
+        declares.
+    clauses : ids or groups, one or several; default: all.
     profile : a key of `PROFILES`.
-    seed : a fixed seed gives a fixed run.
-    contract : judge by this contract in place of the subject's own.
+    seed : a fixed seed gives a fixed run; 0 to 2**63 - 1.
+    contract : judge by this contract, or mapping of its fields, in place of the subject's own.
     limits : time and memory of one call.
     progress : called after each verdict.
     jobs : processes to examine in, each op and dtype in one of them; the verdicts do not depend on it. More
@@ -84,102 +86,62 @@ def check(
     RequestError, SubjectError : the request is wrong, or the subject cannot be loaded.
     OracleError : the two oracles disagree.
     """
-    effort = _profile(profile)
-    chosen = choose_clauses(clauses)
+    require(RULES, {"progress": progress}, RequestError)
+    request = Request.of(op, ops, dtypes, clauses, contract, limits, profile, seed, jobs)
+    return _judged(_as_subject(subject, op), request, progress)
+
+
+def _judged(spec: str | Backend, request: Request, progress: Callable[[Progress], None] | None) -> Run:
     started = perf_counter()
-    with Worker(_as_subject(subject, op), op=op, contract=contract, limits=limits or Limits()) as worker:
+    with Worker(spec, op=request.op, contract=request.contract, limits=request.limits) as worker:
         described = worker.description
-        wanted_ops = _subset(ops or ((op,) if op else None), described.ops, OPS, "op")
-        wanted_dtypes = _subset(dtypes, described.dtypes, DTYPES, "dtype", declared_only=False)
-        plan = list(_plan(chosen, wanted_ops, wanted_dtypes))
-        spec = subject if isinstance(subject, str) else described.name
-        refused = refusals(worker, wanted_ops, wanted_dtypes) if described.assumed and not dtypes else {}
-        task = Task(spec, op, contract, limits or Limits(), effort, seed, refused)
-        watch = _Watch(len(plan), progress)
-        if jobs > 1 and isinstance(subject, str):
-            verdicts = examine_in_processes(task, plan, jobs, watch)
-        else:
-            verdicts = []
-            for verdict in examine_all(worker, task, plan):
-                watch(verdict)
-                verdicts.append(verdict)
+        ops, dtypes = request.ops_of(described.ops), request.dtypes_of(described.dtypes)
+        plan = request.plan(ops, dtypes)
+        assumed = described.assumed and not request.dtypes
+        refused = refusals(worker, ops, dtypes) if assumed else {}
+        named = spec if isinstance(spec, str) else described.name
+        task = Task(
+            named, request.op, request.contract, request.limits, request.effort, request.seed, refused
+        )
+        # A backend lives in this process, and no other could be given it.
+        jobs = request.jobs if isinstance(spec, str) else 1
         return Run(
-            subject=spec,
+            subject=named,
             name=described.name,
             contract=described.contract.to_mapping(),
             environment=describe(described.versions),
             request={
-                "profile": profile,
-                "seed": seed,
-                "ops": list(wanted_ops),
-                "dtypes": list(wanted_dtypes),
-                "clauses": [c.id for c in chosen],
+                "profile": request.profile,
+                "seed": request.seed,
+                "ops": list(ops),
+                "dtypes": list(dtypes),
+                "clauses": [c.id for c in request.clauses],
             },
-            verdicts=tuple(verdicts),
+            verdicts=_examined(worker, task, plan, jobs, _Watch(len(plan), progress)),
             seconds=perf_counter() - started,
         )
 
 
-def _as_subject(subject: Subject, op: str | None) -> str | Backend:
-    if isinstance(subject, (str, Backend)):
-        return subject
-    name = getattr(subject, "__name__", "function")
+def _examined(
+    worker: Worker, task: Task, plan: Sequence[Item], jobs: int, watch: _Watch
+) -> tuple[Verdict, ...]:
+    if jobs > 1:
+        return tuple(examine_in_processes(task, plan, jobs, watch))
+    verdicts = []
+    for verdict in examine_all(worker, task, plan):
+        watch(verdict)
+        verdicts.append(verdict)
+    return tuple(verdicts)
+
+
+def _as_subject(subject: object, op: str | None) -> str | Backend:
+    """Subject as `Worker` takes it; a function becomes a backend of its one op."""
+    given = as_subject(subject)
+    if isinstance(given, (str, Backend)):
+        return given
+    name = getattr(given, "__name__", type(given).__name__)
     wanted = op or name
     if wanted not in OPS:
         raise RequestError(f"function {name!r} is no op by name; say which with op=, one of {', '.join(OPS)}")
-    kernel = AdaptedKernel(subject, wanted)
+    kernel = AdaptedKernel(given, wanted)
     return Backend(name=name, ops={wanted: kernel}, beta=kernel.beta)
-
-
-def _profile(name: str) -> Profile:
-    if name not in PROFILES:
-        raise RequestError(f"profile {name!r} is unknown; the profiles are {', '.join(PROFILES)}")
-    return PROFILES[name]
-
-
-def choose_clauses(names: Sequence[str] | None) -> tuple[Clause, ...]:
-    """Clauses by id or group, in the order of the specification; None is all of them.
-
-    Raises
-    ------
-    RequestError : a name that is neither an id nor a group.
-    """
-    if not names:
-        return CLAUSES
-    known = {c.id for c in CLAUSES} | {c.group for c in CLAUSES}
-    for name in names:
-        if name not in known:
-            near = get_close_matches(name, sorted(known), 1)
-            hint = f"; did you mean {near[0]!r}?" if near else "; `softcert spec` lists them"
-            raise RequestError(f"clause {name!r} is unknown{hint}")
-    return tuple(c for c in CLAUSES if c.id in names or c.group in names)
-
-
-def _subset(
-    wanted: Sequence[str] | None,
-    available: Sequence[str],
-    known: Sequence[str],
-    what: str,
-    *,
-    declared_only: bool = True,
-) -> tuple[str, ...]:
-    if not wanted:
-        return tuple(k for k in known if k in available)
-    for name in wanted:
-        if name not in known:
-            near = get_close_matches(name, known, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"
-            raise RequestError(f"{what} {name!r} is unknown{hint}")
-        if declared_only and name not in available:
-            raise RequestError(f"the subject has no {what} {name!r}; it has {', '.join(available)}")
-    return tuple(k for k in known if k in wanted)
-
-
-def _plan(clauses: Iterable[Clause], ops: Sequence[str], dtypes: Sequence[str]) -> Iterable[Item]:
-    return (
-        Item(clause.id, op, dtype)
-        for op in ops
-        for dtype in dtypes
-        for clause in clauses
-        if op in clause.ops and dtype in clause.dtypes
-    )

@@ -74,6 +74,25 @@ def test_another_seed_draws_other_inputs():
         ({"dtypes": ["float23"]}, "did you mean 'float"),
         ({"dtypes": ["int8"]}, "dtype 'int8' is unknown"),
         ({"profile": "quik"}, "the profiles are smoke, quick, full"),
+        ({"profile": []}, "profile has to be the name of a profile, not []"),
+        ({"seed": -1}, "seed has to be an integer from 0 to 2**63 - 1, not -1"),
+        ({"seed": 2**80}, "seed has to be an integer"),
+        ({"seed": 1.5}, "not 1.5"),
+        ({"seed": "a"}, "not 'a'"),
+        ({"seed": None}, "not None"),
+        ({"seed": True}, "not True"),
+        ({"jobs": 0}, "jobs has to be an integer of at least 1, not 0"),
+        ({"jobs": -1}, "not -1"),
+        ({"jobs": 1.5}, "not 1.5"),
+        ({"jobs": "a"}, "not 'a'"),
+        ({"op": 3}, "op has to be the name of an op or None, not 3"),
+        ({"limits": 3}, "limits has to be a Limits or None, not 3"),
+        ({"progress": 3}, "progress has to be a function or None, not 3"),
+        ({"ops": 3}, "ops has to be a name or a list of names, not 3"),
+        ({"dtypes": b"float32"}, "not b'float32'"),
+        ({"clauses": [3]}, "clauses has to be a name or a list of names, not [3]"),
+        ({"clauses": "limits.tropical"}, "clause limits.tropical does not speak of softmax"),
+        ({"clauses": ["limits.tropical", "jacobian.adjoint"]}, "none of limits.tropical, jacobian.adjoint"),
     ],
 )
 def test_a_wrong_request_is_refused_with_a_suggestion(request_, words):
@@ -81,6 +100,37 @@ def test_a_wrong_request_is_refused_with_a_suggestion(request_, words):
         softcert.check(only(softmax), **{"profile": "smoke", **request_})
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("subject", [None, 3, ["numpy"], b"numpy", dict, np])
+def test_what_is_no_subject_is_refused(subject):
+    with pytest.raises(SubjectError, match=r"give a function|has to be a string, a path"):
+        softcert.check(subject, **QUICK)
+
+
+@pytest.mark.parametrize("contract", [3, "division", {"exp_ulb": 2.0}])
+def test_what_is_no_contract_is_refused(contract):
+    with pytest.raises(SubjectError, match="contract"):
+        softcert.check(only(softmax), contract=contract, **QUICK)
+
+
+def test_a_request_for_nothing_is_refused():
+    backend = Backend("other", {"logsumexp": numpy_.logsumexp})
+    with pytest.raises(RequestError, match=r"clause limits\.argmax does not speak of logsumexp"):
+        softcert.check(backend, clauses=["limits.argmax"])
+    with pytest.raises(RequestError, match="the subject has no op to examine"):
+        softcert.check(Backend("nothing", {}))
+
+
+def test_one_name_stands_for_itself_alone(tmp_path):
+    path = tmp_path / "kernel.py"
+    path.write_text("from softcert.backends.numpy_ import softmax, logsumexp\n")
+    run = softcert.check(
+        path, ops="softmax", dtypes="float32", clauses="logistic.one-class", profile="smoke", seed=np.int64(3)
+    )
+    assert [(v.clause, v.op, v.dtype) for v in run.verdicts] == [("logistic.one-class", "softmax", "float32")]
+    assert type(run.request["seed"]) is int
+    assert run.subject == str(path)
 
 
 def test_an_unknown_subject_is_one_sentence():
@@ -133,6 +183,9 @@ def test_a_file_is_a_subject(tmp_path):
 def test_a_contract_given_replaces_the_subjects_own():
     kept = Contract(exp_ulp=1.5, form="division")
     run = softcert.check(only(softmax), clauses=["logistic.one-class"], contract=kept, **QUICK)
+    assert Contract.from_mapping(run.contract) == kept
+    declared = {"exp_ulp": 1.5, "form": "division", "compute": "none"}
+    run = softcert.check(only(softmax), clauses=["logistic.one-class"], contract=declared, **QUICK)
     assert Contract.from_mapping(run.contract) == kept
 
 
