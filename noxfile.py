@@ -123,9 +123,10 @@ def conformance(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Time a certified element, and its ratio to the same by hand."""
-    install(session, "-e", ".")
-    session.run("python", "benchmarks/reference_speed.py", *session.posargs)
+    """Time certified elements: the oracles' beside mpmath by hand, the fast path's beside libraries."""
+    install(session, "-e", ".[torch,peers]")
+    session.run("python", "benchmarks/reference_speed.py")
+    session.run("python", "benchmarks/fast_oracle.py", *session.posargs)
 
 
 @nox.session

@@ -1,0 +1,149 @@
+"""Certified softmax by the fast path against oracles and ordinary libraries, in one interleaved run.
+
+    python benchmarks/fast_oracle.py [--rounds N] [--json FILE]
+
+Every round times each candidate once, in an order that changes from round to round; a ratio is taken
+within a round, so that a change of clock speed or a busy neighbour hits both sides. Medians with quartiles.
+The slow oracles get fewer elements, and all times are for one element.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+import mpmath
+import numpy as np
+from flint import arb, ctx
+
+from softcert import reference
+from softcert.conformance.environment import describe
+
+ROWS, LENGTH = 1000, 1000
+#: Candidate, what it is compared with, and what the comparison is meant to show.
+RATIOS = (
+    ("mpmath interval loop", "certified binary64", "faster than the interval loop", 1500.0),
+    ("flint loop, 128 bits", "certified binary64", "faster than Arb in a Python loop", 75.0),
+    ("certified binary64", "scipy float64", "times scipy's time, at most", 3.0),
+    ("certified binary64", "torch float64", "times torch's time", None),
+    ("torch float32", "certified binary32", "of torch's float32 speed, at least", 0.4),
+    ("8000 rows, 1 thread", "8000 rows, 2 threads", "faster with two threads, at least", 1.8),
+)
+
+
+def by_intervals(row: list[float]) -> None:
+    """Softmax of a row in mpmath's intervals, at 120 bits."""
+    iv = mpmath.iv
+    iv.prec = 120
+    weights = [iv.exp(iv.mpf(v)) for v in row]
+    total = sum(weights, iv.mpf(0))
+    for weight in weights:
+        weight / total
+
+
+def by_flint(row: list[float]) -> None:
+    """Softmax of a row in Arb's balls, at 128 bits."""
+    ctx.prec = 128
+    weights = [arb(v).exp() for v in row]
+    total = sum(weights, arb(0))
+    for weight in weights:
+        weight / total
+
+
+def certified(x: np.ndarray, fmt: str) -> None:
+    """Correctly rounded softmax of every row."""
+    reference.softmax(x, method="fast").round(fmt)
+
+
+def with_threads(count: int, task: Callable[[], object]) -> Callable[[], None]:
+    """The task, with so many threads for the fast path."""
+
+    def run() -> None:
+        os.environ["SOFTCERT_THREADS"] = str(count)
+        task()
+
+    return run
+
+
+def candidates() -> dict[str, tuple[Callable[[], object], int]]:
+    """What is timed, with the number of elements of one call."""
+    x = np.random.default_rng(0).standard_normal((ROWS, LENGTH))
+    narrow = x.astype(np.float32)
+    long = np.tile(x, (8, 1))  # starting a thread costs more than a million elements
+    found: dict[str, tuple[Callable[[], object], int]] = {
+        "mpmath interval loop": (lambda: by_intervals(x[0].tolist()), LENGTH),
+        "flint loop, 128 bits": (lambda: by_flint(x[0].tolist()), LENGTH),
+    }
+    found["certified binary64"] = (with_threads(1, partial(certified, x, "float64")), x.size)
+    found["certified binary32"] = (with_threads(1, partial(certified, narrow, "float32")), x.size)
+    for count in (1, 2):
+        task = with_threads(count, partial(certified, long, "float64"))
+        found[f"8000 rows, {count} thread{'s' * (count > 1)}"] = (task, long.size)
+    if find_spec("scipy"):
+        from scipy.special import softmax
+
+        found["scipy float64"] = (partial(softmax, x, axis=-1), x.size)
+    if find_spec("torch"):
+        import torch
+
+        torch.set_num_threads(1)
+        for name, array in (("float64", x), ("float32", narrow)):
+            tensor = torch.from_numpy(array)
+            found[f"torch {name}"] = (partial(torch.softmax, tensor, -1), x.size)
+    return found
+
+
+def measure(rounds: int) -> dict[str, list[float]]:
+    """Seconds an element of each candidate, one figure a round."""
+    timed = candidates()
+    for task, _ in timed.values():
+        task()  # compiles, and warms caches up
+    times: dict[str, list[float]] = {name: [] for name in timed}
+    order = list(timed)
+    for round_number in range(rounds):
+        random.Random(round_number).shuffle(order)  # noqa: S311  # an order, not a secret
+        for name in order:
+            task, elements = timed[name]
+            start = time.perf_counter()
+            task()
+            times[name].append((time.perf_counter() - start) / elements)
+    return times
+
+
+def quartiles(values: list[float]) -> list[float]:
+    """Lower quartile, median, upper quartile."""
+    return statistics.quantiles(values, n=4)
+
+
+def main() -> None:
+    """Print the table, and write it as JSON where asked."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=15, metavar="N")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    options = parser.parse_args()
+    times = measure(max(options.rounds, 2))
+    for name, values in times.items():
+        low, middle, high = (1e9 * t for t in quartiles(values))
+        print(f"{name:32} {middle:10.3f} ns an element  [{low:.3f}, {high:.3f}]")
+    ratios = []
+    for first, second, text, wanted in RATIOS:
+        if first in times and second in times:
+            low, middle, high = quartiles([a / b for a, b in zip(times[first], times[second], strict=True)])
+            goal = "" if wanted is None else f"   (wanted: {wanted:g})"
+            print(f"{first} / {second}: {middle:.3g} [{low:.3g}, {high:.3g}] {text}{goal}")
+            ratios.append({"of": first, "to": second, "quartiles": [low, middle, high], "wanted": wanted})
+    if options.json:
+        record = {"environment": describe(), "shape": [ROWS, LENGTH], "seconds": times, "ratios": ratios}
+        options.json.write_text(json.dumps(record, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
