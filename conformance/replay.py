@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from softcert.backends import Limits, Worker
-from softcert.backends.types import Backend, Contract, Failure, Reply
-from softcert.conformance.clauses import CLAUSES
+from softcert.backends.types import Contract, Failure, Reply, as_contract
+from softcert.conformance.admission import MISFITS, clause_of, require_fitting, require_taken, unrelated
 from softcert.conformance.context import Context
 from softcert.conformance.examine import failure_of, judge_trial
-from softcert.conformance.model import RequestError, Status, Verdict, Witness
+from softcert.conformance.model import Judgement, RequestError, Status, Verdict, Witness
+from softcert.conformance.request import Subject, as_spec
+from softcert.conformance.spec import Clause
+
+#: Failures that even a clause which only observes does not let pass.
+_FATAL = frozenset({"crash", "hang", "memory"})
+_NOTHING = "nothing of this case can be judged"
 
 
 def replay(
-    witness: Witness, subject: str | Backend | None = None, contract: Contract | None = None
+    witness: Witness,
+    subject: Subject | None = None,
+    contract: Contract | Mapping[str, Any] | None = None,
 ) -> Verdict:
     """Make the calls of a witness again, and judge them again by its clause.
 
@@ -22,23 +32,21 @@ def replay(
     subject : asked in place of the one that the witness names.
     contract : judge by this contract in place of the subject's own.
 
+    Returns
+    -------
+    The verdict: a skip where the clause does not speak of the subject, vacuous where nothing was shown.
+
     Raises
     ------
-    RequestError : no clause has the witness's id, or the subject lacks its op.
+    RequestError : the witness is no case that its clause can have, or none that the subject can be asked.
     SubjectError : the subject cannot be loaded.
     """
-    clause = next((c for c in CLAUSES if c.id == witness.clause), None)
-    if clause is None:
-        raise RequestError(
-            f"the witness speaks of clause {witness.clause!r}, which this version does not have"
-        )
-    spec = witness.subject if subject is None else subject
+    clause = clause_of(witness)
+    spec = as_spec(witness.subject if subject is None else subject, witness.op)
     op = witness.op if isinstance(spec, str) else None
-    with Worker(spec, op=op, contract=contract, limits=Limits()) as worker:
+    with Worker(spec, op=op, contract=as_contract(contract), limits=Limits()) as worker:
         described = worker.description
-        missing = sorted({c.op for c in witness.trial.calls} - set(described.ops))
-        if missing:
-            raise RequestError(f"{described.name} has no op {missing[0]!r}, which the witness calls")
+        require_taken(witness, described)
         context = Context(
             op=witness.op,
             dtype=witness.dtype,
@@ -46,26 +54,47 @@ def replay(
             beta=described.beta,
             ops=tuple(described.ops),
         )
+        require_fitting(witness, clause, context)
+        verdict = Verdict(clause=clause.id, op=witness.op, dtype=witness.dtype, status="pass", cases=1)
+        unfit = clause.applies(context)
+        if unfit is not None:
+            return replace(verdict, status="skip", cases=0, message=unfit)
         replies: tuple[Reply, ...] = tuple(worker.call(call) for call in witness.trial.calls)
-    verdict = Verdict(clause=clause.id, op=witness.op, dtype=witness.dtype, status="pass", cases=1)
-    failure = failure_of(witness.trial, replies, judged_by_shape=clause.inspect is None)
-    if failure is not None or any(isinstance(r, Failure) for r in replies):
-        finding = failure
-    else:
-        judgement = judge_trial(clause, witness.trial, replies, context)
-        finding = judgement.finding
-        verdict = replace(
-            verdict,
-            elements=judgement.elements,
-            error_max=judgement.error_ulp,
-            error_mean=judgement.mean_ulp,
-            bound_ulp=judgement.bound_ulp,
-            margin=judgement.margin,
-        )
-    if finding is None:
+    named = str(spec) if isinstance(spec, str) else spec.name
+    return _judged(verdict, clause, replace(witness, subject=named, replies=replies), context)
+
+
+def _judged(verdict: Verdict, clause: Clause, witness: Witness, context: Context) -> Verdict:
+    """Verdict on the replies that a witness now holds."""
+    failure = failure_of(witness.trial, witness.replies, judged_by_shape=clause.inspect is None)
+    failed = any(isinstance(reply, Failure) for reply in witness.replies)
+    if failure is not None and not (clause.observes and failure.observed not in _FATAL):
+        return _broken(verdict, "error", replace(witness, finding=failure))
+    if failed:
         return verdict
-    shown = replace(
-        witness, subject=str(spec) if isinstance(spec, str) else spec.name, replies=replies, finding=finding
+    judgement = _judgement(clause, witness, context)
+    verdict = replace(
+        verdict,
+        elements=judgement.elements,
+        error_max=judgement.error_ulp,
+        error_mean=judgement.mean_ulp,
+        bound_ulp=judgement.bound_ulp,
+        margin=judgement.margin,
     )
-    status: Status = "fail" if failure is None else "error"
-    return replace(verdict, status=status, message=finding.message, witness=shown)
+    if judgement.finding is not None:
+        return _broken(verdict, "fail", replace(witness, finding=judgement.finding))
+    shown = judgement.elements > 0 or not any(call.operands[0].size for call in witness.trial.calls)
+    return (
+        verdict if shown and not judgement.vacuous else replace(verdict, status="vacuous", message=_NOTHING)
+    )
+
+
+def _judgement(clause: Clause, witness: Witness, context: Context) -> Judgement:
+    try:
+        return judge_trial(clause, witness.trial, witness.replies, context)
+    except MISFITS as error:
+        raise RequestError(unrelated(clause)) from error
+
+
+def _broken(verdict: Verdict, status: Status, witness: Witness) -> Verdict:
+    return replace(verdict, status=status, message=witness.finding.message, witness=witness)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Self
 
 from softcert.backends import Limits
+from softcert.backends.adapt import AdaptedKernel
+from softcert.backends.loading import as_subject
 from softcert.backends.rules import Rule, instance_of, integer, names_in, require
-from softcert.backends.types import DTYPES, OPS, Contract, as_contract
+from softcert.backends.types import DTYPES, OPS, Backend, Contract, as_contract
 from softcert.conformance.clauses import CLAUSES
 from softcert.conformance.job import Item
 from softcert.conformance.model import RequestError
 from softcert.conformance.profiles import PROFILES, Profile
 from softcert.conformance.spec import Clause
 
+Subject = str | os.PathLike[str] | Backend | Callable[..., object]
 #: One name, or several.
 Names = str | Sequence[str]
 
@@ -128,6 +132,25 @@ class Request:
         if not items:
             raise RequestError(nothing_to_examine(self.clauses, ops, dtypes))
         return items
+
+
+def as_spec(subject: object, op: str | None) -> str | Backend:
+    """Subject as `Worker` takes it; a function becomes a backend of its one op.
+
+    Raises
+    ------
+    RequestError : a function whose op nothing says.
+    SubjectError : no subject at all, or a function that cannot be called as its op.
+    """
+    given = as_subject(subject)
+    if isinstance(given, (str, Backend)):
+        return given
+    name = getattr(given, "__name__", type(given).__name__)
+    wanted = op or name
+    if wanted not in OPS:
+        raise RequestError(f"function {name!r} is no op by name; say which with op=, one of {', '.join(OPS)}")
+    kernel = AdaptedKernel(given, wanted)
+    return Backend(name=name, ops={wanted: kernel}, beta=kernel.beta)
 
 
 def speaks_of(clause: Clause, op: str, dtype: str) -> bool:

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
 from softcert.backends import Limits, Worker
-from softcert.backends.adapt import AdaptedKernel
-from softcert.backends.loading import as_subject
 from softcert.backends.rules import require
-from softcert.backends.types import OPS, Backend, Contract
+from softcert.backends.types import Backend, Contract
 from softcert.conformance.environment import describe
 from softcert.conformance.job import Item, Task, examine_all, refusals
 from softcert.conformance.model import RequestError, Run, Verdict
 from softcert.conformance.parallel import examine_in_processes
-from softcert.conformance.request import RULES, Names, Request
-
-Subject = str | os.PathLike[str] | Backend | Callable[..., object]
+from softcert.conformance.request import RULES, Names, Request, Subject, as_spec
 
 
 @dataclass(frozen=True)
@@ -88,7 +83,7 @@ def check(
     """
     require(RULES, {"progress": progress}, RequestError)
     request = Request.of(op, ops, dtypes, clauses, contract, limits, profile, seed, jobs)
-    return _judged(_as_subject(subject, op), request, progress)
+    return _judged(as_spec(subject, op), request, progress)
 
 
 def _judged(spec: str | Backend, request: Request, progress: Callable[[Progress], None] | None) -> Run:
@@ -132,16 +127,3 @@ def _examined(
         watch(verdict)
         verdicts.append(verdict)
     return tuple(verdicts)
-
-
-def _as_subject(subject: object, op: str | None) -> str | Backend:
-    """Subject as `Worker` takes it; a function becomes a backend of its one op."""
-    given = as_subject(subject)
-    if isinstance(given, (str, Backend)):
-        return given
-    name = getattr(given, "__name__", type(given).__name__)
-    wanted = op or name
-    if wanted not in OPS:
-        raise RequestError(f"function {name!r} is no op by name; say which with op=, one of {', '.join(OPS)}")
-    kernel = AdaptedKernel(given, wanted)
-    return Backend(name=name, ops={wanted: kernel}, beta=kernel.beta)
