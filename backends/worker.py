@@ -6,7 +6,6 @@ It imports nothing of softcert but this room, so that no oracle shares a process
 from __future__ import annotations
 
 import faulthandler
-import fcntl
 import os
 import platform
 import resource
@@ -22,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from softcert.backends import fpenv, wire
+from softcert.backends import fpenv, lifeline, wire
 from softcert.backends.adapt import AdaptedKernel
 from softcert.backends.convert import NotAnArrayError, as_result, same_bits
 from softcert.backends.guarded import GuardedOperand, poison_free_memory
@@ -268,11 +267,7 @@ def prepare(lifeline_fd: int, trace_fd: int) -> None:
     faulthandler.enable(file=trace_fd, all_threads=False)
     faulthandler.register(signal.SIGUSR1, file=trace_fd, all_threads=False)
     _adopt_orphans()
-    # The kernel itself sends the signal, so that not even a loop in C that holds the interpreter's
-    # lock outlives the judge; unlike PR_SET_PDEATHSIG it does not fire when a mere thread ends.
-    fcntl.fcntl(lifeline_fd, fcntl.F_SETOWN, -os.getpgrp())
-    fcntl.fcntl(lifeline_fd, fcntl.F_SETSIG, signal.SIGKILL)
-    fcntl.fcntl(lifeline_fd, fcntl.F_SETFL, fcntl.fcntl(lifeline_fd, fcntl.F_GETFL) | os.O_ASYNC)
+    lifeline.bind(lifeline_fd)
 
 
 def _adopt_orphans() -> None:

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
 from itertools import groupby
-from queue import Empty
-from typing import TYPE_CHECKING
+from multiprocessing.connection import wait
 
-from softcert.backends import Worker
-from softcert.conformance.job import Item, Task, examine_all
+from softcert.backends import Description
+from softcert.conformance.examiner import Described, Examiner, Failed, Group, Idle, Reached, examiners
+from softcert.conformance.job import Item, Task
 from softcert.conformance.model import Verdict
 
-if TYPE_CHECKING:
-    from multiprocessing.queues import Queue
-    from multiprocessing.synchronize import Event
 
-    Results = Queue[tuple[int, Verdict]]
+class Stopped(KeyboardInterrupt):
+    """A run was interrupted; its cause is the interrupt.
 
-_POLL_SECONDS = 0.2
+    Attributes
+    ----------
+    planned : every verdict that was to be reached, in order.
+    description : what the subject is, where it was loaded already.
+    """
 
-_results: Results
-_stop: Event
+    def __init__(self, planned: Sequence[Item], description: Description | None) -> None:
+        super().__init__()
+        self.planned = tuple(planned)
+        self.description = description
 
 
 def examine_in_processes(
@@ -39,75 +40,37 @@ def examine_in_processes(
     Raises
     ------
     OracleError : the two oracles disagree.
+    Stopped : Ctrl-C; the processes are ended whatever they are at, the subject's calls included.
     """
     numbered = list(enumerate(items))
     groups = [list(group) for _, group in groupby(numbered, key=lambda pair: pair[1][1:])]
-    # Fresh interpreters: a fork would share the locks of whatever threads the caller has.
-    spawn = multiprocessing.get_context("spawn")
-    results: Results = spawn.Queue()
-    stop = spawn.Event()
-    executor = ProcessPoolExecutor(
-        max_workers=min(jobs, len(groups)) or 1,
-        mp_context=spawn,
-        initializer=_prepare,
-        initargs=(results, stop),
-    )
-    with executor, _stopping(stop):
-        with _interrupts_held():  # the processes start here, and inherit it until they are prepared
-            futures = [executor.submit(_examine_group, task, group) for group in groups]
-        reached: dict[int, Verdict] = {}
-        for position, verdict in _arriving(results, futures, len(items)):
-            reached[position] = verdict
-            watch(verdict)
+    reached: dict[int, Verdict] = {}
+    description: Description | None = None
+    try:
+        with examiners(task, min(jobs, len(groups))) as working:
+            for message in _arriving(working, groups):
+                if isinstance(message, Described):
+                    description = message.description
+                else:
+                    reached[message.position] = message.verdict
+                    watch(message.verdict)
+    except KeyboardInterrupt as interrupt:
+        raise Stopped(items, description) from interrupt
     return [reached[position] for position in range(len(items))]
 
 
-def _arriving(results: Results, futures: Sequence[Future[None]], count: int) -> Iterator[tuple[int, Verdict]]:
-    """Verdicts as they arrive, until all have; an exception of a process is raised here."""
-    missing = count
-    while missing:
-        try:
-            yield results.get(timeout=_POLL_SECONDS)
-        except Empty:
-            for future in futures:
-                if future.done():
-                    future.result()
-        else:
-            missing -= 1
-
-
-@contextmanager
-def _stopping(stop: Event) -> Iterator[None]:
-    """Let the processes end after the clause in hand when this one is interrupted or fails."""
-    try:
-        yield
-    except BaseException:
-        stop.set()
-        raise
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Let Ctrl-C wait until the block is left."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _prepare(results: Results, stop: Event) -> None:
-    global _results, _stop
-    _results, _stop = results, stop
-    # Ctrl-C reaches the whole group; the parent decides, and tells by the event.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-
-
-def _examine_group(task: Task, group: Sequence[tuple[int, Item]]) -> None:
-    with Worker(task.subject, op=task.op, contract=task.contract, limits=task.limits) as worker:
-        verdicts = examine_all(worker, task, (item for _, item in group))
-        for (position, _), verdict in zip(group, verdicts, strict=True):
-            _results.put((position, verdict))
-            if _stop.is_set():
-                return
+def _arriving(working: Sequence[Examiner], groups: Sequence[Group]) -> Iterator[Described | Reached]:
+    """What the examiners say, until all groups are examined; an exception of one is raised here."""
+    waiting, busy = deque(groups), list(working)
+    while busy:
+        ready = wait([examiner.connection for examiner in busy])
+        for examiner in [e for e in busy if e.connection in ready]:
+            message = examiner.receive()
+            if isinstance(message, Failed):
+                raise message.error
+            if not isinstance(message, Idle):
+                yield message
+            elif waiting:
+                examiner.give(waiting.popleft())
+            else:
+                busy.remove(examiner)
