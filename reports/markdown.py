@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from softcert.conformance.model import Run
-    from softcert.reports.summary import Matrix, Notable, Subject
+    from softcert.reports.summary import GradeRow, Matrix, Notable, Subject
 
 TITLE = "softcert report"
 
@@ -80,10 +80,7 @@ def _grades(members: Sequence[Subject]) -> str:
             escape(row.dtype),
             escape(row.subject.label),
             f"**{row.grade}**",
-            interval(row.error_max),
-            number(row.error_mean, 3),
-            above(row.margin, 3),
-            number(row.bound_ulp),
+            *_figures(row),
             f"{row.cases:,}",
             f"{row.elements:,}",
         )
@@ -92,6 +89,12 @@ def _grades(members: Sequence[Subject]) -> str:
     head = ["op", "dtype", "backend", "grade", "largest error seen / ulp", "mean / ulp",
             "largest error / bound", "bound there / ulp", "cases", "elements"]  # fmt: skip
     return _table(head, rows, 6) + f"\n\n{wording.RESTS_ON}" if rows else ""
+
+
+def _figures(row: GradeRow) -> tuple[str, str, str, str]:
+    if not row.elements:
+        return ("-",) * 4
+    return interval(row.error_max), number(row.error_mean, 3), above(row.margin, 3), number(row.bound_ulp)
 
 
 def _matrix(matrix: Matrix) -> str:

@@ -302,10 +302,11 @@ def _paint_histogram(
 
 
 def margin_plots(rows: Sequence[GradeRow]) -> tuple[str, ...]:
-    """How much of its bound each grade uses, a drawing for each op."""
+    """How much of its bound each grade uses, a drawing for each op of which something was judged."""
     drawings = []
-    for place, op in enumerate(dict.fromkeys(row.op for row in rows)):
-        chosen = [row for row in rows if row.op == op]
+    judged = [row for row in rows if row.elements]
+    for place, op in enumerate(dict.fromkeys(row.op for row in judged)):
+        chosen = [row for row in judged if row.op == op]
         description = "Largest error divided by its bound; above 1 breaks the contract. " + " ".join(
             f"{r.subject.label} {r.dtype}: {number(r.margin, 3)} (error {interval(r.error_max)} ulp)."
             for r in chosen

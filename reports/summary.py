@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from softcert.conformance.model import STATUSES
+from softcert.conformance.outcome import Outcome, describe_nothing, describe_stop, is_stopped, outcome
 from softcert.reports.statements import statements
 from softcert.reports.wording import SYMBOLS, above, command_line, count, interval, printable
 
@@ -29,7 +30,7 @@ class Subject:
     ----------
     label : the run's name, made unique among the runs.
     slot : which of the eight series colours and marks it has.
-    state : "conforms", "broken", or "nothing" where no verdict passed and none is broken.
+    state : what the run comes to, by `softcert.conformance.outcome`.
     headline : one sentence.
     counts : (status, symbol, number of verdicts) of the statuses that occur.
     """
@@ -38,7 +39,7 @@ class Subject:
     label: str
     slot: int
     run: Run
-    state: str
+    state: Outcome
     headline: str
     grade: str
     counts: tuple[tuple[str, str, int], ...]
@@ -58,6 +59,7 @@ class GradeRow:
     ----------
     error_max : the certified interval whose upper end is largest.
     bound_ulp, margin : of the verdict with the largest margin.
+    elements : how many results were judged; where it is 0, the four figures of errors are NaN.
     """
 
     op: str
@@ -134,7 +136,7 @@ def _subject(index: int, label: str, run: Run) -> Subject:
     statuses: Counter[str] = Counter(verdict.status for verdict in run.verdicts)
     counts = tuple((status, SYMBOLS[status], statuses[status]) for status in STATUSES if statuses[status])
     grades = [verdict.grade for verdict in run.verdicts if verdict.grade]
-    state = "broken" if run.broken else ("conforms" if statuses["pass"] else "nothing")
+    state = outcome(run)
     return Subject(
         index=index,
         label=label,
@@ -148,26 +150,37 @@ def _subject(index: int, label: str, run: Run) -> Subject:
     )
 
 
-def _headline(run: Run, state: str) -> str:
-    clauses = len({verdict.clause for verdict in run.broken})
-    first = {
-        "broken": f"breaks {count(clauses, 'clause')}",
-        "conforms": "conforms: no clause broken",
-        "nothing": "nothing was shown: no verdict passed, none is broken",
-    }[state]
-    graded = [verdict for verdict in run.verdicts if verdict.grade]
-    if not graded:
+def _headline(run: Run, state: Outcome) -> str:
+    first = _ending(run, state)
+    judged = [verdict for verdict in run.verdicts if verdict.grade and verdict.elements]
+    if not judged:
         return f"{first}."
-    worst = max(graded, key=lambda verdict: _order(verdict.error_max[1]))
+    worst = max(judged, key=lambda verdict: _order(verdict.error_max[1]))
     return (
         f"{first}; largest certified error seen {interval(worst.error_max)} ulp "
         f"({printable(worst.op)}, {printable(worst.dtype)})."
     )
 
 
+def _ending(run: Run, state: Outcome) -> str:
+    broken = count(len({verdict.clause for verdict in run.broken}), "clause")
+    if state == "broken" and is_stopped(run):
+        return f"{describe_stop(run)}; breaks {broken} so far"
+    return {
+        "broken": f"breaks {broken}",
+        "stopped": f"{describe_stop(run)}; no clause broken so far",
+        "nothing": describe_nothing(run),
+        "conforms": "conforms: no clause broken",
+    }[state]
+
+
 def _order(value: float) -> float:
     """Sort NaN, of which nothing is known, as the largest."""
     return math.inf if math.isnan(value) else value
+
+
+def _order_of_ends(ends: tuple[float, float]) -> tuple[float, float]:
+    return _order(ends[1]), _order(ends[0])
 
 
 def grade_rows(members: Sequence[Subject]) -> tuple[GradeRow, ...]:
@@ -182,18 +195,20 @@ def grade_rows(members: Sequence[Subject]) -> tuple[GradeRow, ...]:
 
 
 def _grade_row(op: str, dtype: str, subject: Subject, graded: Sequence[Verdict]) -> GradeRow:
-    closest = max(graded, key=lambda verdict: _order(verdict.margin))
-    elements = sum(verdict.elements for verdict in graded)
-    total = sum(verdict.error_mean * verdict.elements for verdict in graded if verdict.elements)
+    # A verdict that judged no element, as one on a call that crashed, has no figures.
+    judged = [verdict for verdict in graded if verdict.elements]
+    closest = max(judged, key=lambda verdict: _order(verdict.margin), default=None)
+    elements = sum(verdict.elements for verdict in judged)
+    total = sum(verdict.error_mean * verdict.elements for verdict in judged)
     return GradeRow(
         op=printable(op),
         dtype=printable(dtype),
         subject=subject,
         grade=min((verdict.grade for verdict in graded), key=_GRADE_ORDER.index),
-        error_max=max((v.error_max for v in graded), key=lambda ends: (_order(ends[1]), _order(ends[0]))),
+        error_max=max((v.error_max for v in judged), key=_order_of_ends, default=(math.nan, math.nan)),
         error_mean=total / elements if elements else math.nan,
-        bound_ulp=closest.bound_ulp,
-        margin=closest.margin,
+        bound_ulp=closest.bound_ulp if closest else math.nan,
+        margin=closest.margin if closest else math.nan,
         cases=sum(verdict.cases for verdict in graded),
         elements=elements,
     )

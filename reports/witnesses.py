@@ -12,6 +12,7 @@ from urllib.parse import quote
 from softcert.backends.types import OPERANDS, SIDE_EFFECTS, Failure
 from softcert.conformance.wire import witness_to_json
 from softcert.conformance.wire_arrays import FLOATS, array_to_json
+from softcert.reports.filenames import file_stem
 from softcert.reports.wording import interval, number, printable
 
 if TYPE_CHECKING:
@@ -118,12 +119,13 @@ def _view(subject: Subject, place: int, verdict: Verdict) -> WitnessView:
     witness = verdict.witness
     assert witness is not None  # noqa: S101 - `_ranked` leaves only witnessed verdicts; this tells mypy
     anchor = f"witness-{subject.index + 1}-{place + 1}"
-    slug = re.sub(r"[^A-Za-z0-9.-]+", "_", f"{subject.label}-{verdict.clause}-{verdict.op}-{verdict.dtype}")
+    stem = file_stem(f"{subject.label}-{verdict.clause}-{verdict.op}-{verdict.dtype}")
     text = json.dumps(witness_to_json(witness, subject.run.name), allow_nan=False)
     embedded = f"data:application/json;charset=utf-8,{quote(text)}" if len(text) <= EMBEDDED else ""
     return WitnessView(
         anchor=anchor,
-        file=f"witnesses/{slug.strip('_.-')[:120]}-{place + 1}.json",
+        # The numbers tell apart what differs only in characters that no file name holds.
+        file=f"witnesses/{stem}-{subject.index + 1}-{place + 1}.json",
         subject=subject,
         status=verdict.status,
         clause=printable(verdict.clause),

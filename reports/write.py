@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from softcert.conformance.model import Run
 
+#: The files of every report; witnesses lie in a folder beside them.
+FILES = ("report.json", "junit.xml", "report.md", "report.html")
+
 
 @dataclass(frozen=True)
 class Report:
@@ -45,10 +48,11 @@ def write_report(runs: Sequence[Run], folder: Path, *, title: str = TITLE) -> Re
     RequestError : the folder cannot be written, or a library that the page needs is not installed.
     """
     folder = Path(folder)
-    json = write_text(folder / "report.json", dumps(report_to_json(runs)))
-    junit = write_text(folder / "junit.xml", runs_to_junit(runs))
-    markdown = write_text(folder / "report.md", render_markdown(runs, title=title))
+    json, junit, markdown, html = (folder / name for name in FILES)
+    write_text(json, dumps(report_to_json(runs)))
+    write_text(junit, runs_to_junit(runs))
+    write_text(markdown, render_markdown(runs, title=title))
     witnesses = witness_files(worst_witnesses(subjects(runs)))
     files = tuple(write_text(folder / name, text) for name, text in witnesses.items())
-    html = write_text(folder / "report.html", render_html(runs, title=title))
+    write_text(html, render_html(runs, title=title))
     return Report(html, markdown, json, junit, files)

@@ -12,7 +12,12 @@ if TYPE_CHECKING:
 #: How many numbers of an array are shown before the rest is only counted.
 SHOWN = 8
 
-_OTHER_STATUSES = {"vacuous": "vacuous", "xfail": "expected failures", "skip": "skipped"}
+#: Statuses that are neither passed nor broken, in words for one and for several.
+_OTHER_STATUSES = {
+    "vacuous": ("vacuous", "vacuous"),
+    "xfail": ("expected failure", "expected failures"),
+    "skip": ("skipped", "skipped"),
+}
 
 
 def describe_witness(witness: Witness) -> list[str]:
@@ -67,16 +72,40 @@ def witness_size(verdict: Verdict) -> int:
 
 def conclusion(run: Run) -> str:
     """Return the line that a reader needs if they read only one."""
+    return f"{run.name}{_ending(run)}, {_effort(run)}."
+
+
+def _ending(run: Run) -> str:
+    """Return what a run comes to, as the words that follow the subject's name."""
+    from softcert.conformance.outcome import describe_nothing, describe_stop, is_stopped, outcome
+
+    state = outcome(run)
+    clauses = list(dict.fromkeys(v.clause for v in run.broken))
+    broken = f"{counted(len(clauses), 'clause')} broken"
+    if state == "broken" and is_stopped(run):
+        return f" does not conform: {describe_stop(run)}; {broken} so far ({listed(clauses)})"
+    if state == "broken":
+        return f" does not conform: {broken} ({listed(clauses)})"
+    return {
+        "stopped": f": {describe_stop(run)}; no clause broken so far",
+        "nothing": f": {describe_nothing(run)}",
+        "conforms": " conforms: no clause broken",
+    }[state]
+
+
+def _effort(run: Run) -> str:
+    """Return what a run tried, and which verdicts are neither passed nor broken."""
     count: Counter[str] = Counter(v.status for v in run.verdicts)
-    cases = sum(v.cases for v in run.verdicts)
-    tried = f"{len(run.verdicts)} verdicts on {cases} cases in {run.seconds:.1f} s"
-    others = [f"{count[status]} {word}" for status, word in _OTHER_STATUSES.items() if count[status]]
+    cases = counted(sum(v.cases for v in run.verdicts), "case")
+    others = [f"{count[status]} {words[count[status] > 1]}"
+              for status, words in _OTHER_STATUSES.items() if count[status]]  # fmt: skip
     rest = f" ({', '.join(others)})" if others else ""
-    if not run.broken:
-        return f"{run.name} conforms: no clause broken, {tried}{rest}."
-    clauses = dict.fromkeys(v.clause for v in run.broken)
-    number = f"{len(clauses)} clause{'s' if len(clauses) > 1 else ''}"
-    return f"{run.name} does not conform: {number} broken ({listed(clauses)}), {tried}{rest}."
+    return f"{counted(len(run.verdicts), 'verdict')} on {cases} in {run.seconds:.1f} s{rest}"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: "1 verdict", "23 verdicts"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def listed(names: Iterable[str]) -> str:

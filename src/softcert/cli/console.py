@@ -5,15 +5,16 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+import click
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
+from softcert.cli.grades import grade_lines
 from softcert.wording import conclusion, describe_witness, listed, witness_size
 
 if TYPE_CHECKING:
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
 PIPE_WIDTH = 120
 
 _STYLES = {"fail": "bold red", "error": "bold red", "vacuous": "yellow", "xfail": "yellow"}
+_ENDINGS = {
+    "broken": "bold red",
+    "stopped": "bold yellow",
+    "nothing": "bold yellow",
+    "conforms": "bold green",
+}
 
 
 def console(*, err: bool = False) -> Console:
@@ -61,9 +68,19 @@ def progress_bar(title: str) -> Iterator[Callable[[Step], None]]:
         yield show
 
 
+def announce(text: str) -> None:
+    """Say on stderr what is not the answer; a stream that takes nothing changes nothing."""
+    with suppress(OSError):
+        click.echo(text, err=True)
+
+
 def print_run(run: Run, out: Console) -> None:
     """Print grades by op and dtype, each broken clause with its witness, and the conclusion."""
-    out.print(_grades(run))
+    from softcert.conformance.outcome import outcome
+
+    out.print(Text(run.name, style="italic"), soft_wrap=True)
+    for line in grade_lines(run, out.width):
+        out.print(line, soft_wrap=True)
     for verdicts in _worth_telling(run.verdicts).values():
         # One witness a clause, the smallest, is what one can act on; files hold them all.
         smallest = min(verdicts, key=witness_size)
@@ -77,41 +94,7 @@ def print_run(run: Run, out: Console) -> None:
             out.print(Text(f"    also  {others}"), soft_wrap=True)
     for reason, count in Counter(v.message for v in run.verdicts if v.status == "skip").items():
         out.print(Text(f"skipped {count}: {reason}", style="dim"), soft_wrap=True)
-    out.print(Text(conclusion(run), style="bold red" if run.broken else "bold green"), soft_wrap=True)
-
-
-def _grades(run: Run) -> Table:
-    """One row per op and dtype: grade, worst certified error, and how its clauses ended."""
-    table = Table(
-        title=f"{escape(run.name)}", title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0)
-    )
-    for heading in ("op", "dtype", "grade"):
-        table.add_column(heading)
-    for heading in ("worst error", "error / bound", "cases", "clauses", "broken", "vacuous", "skipped"):
-        table.add_column(heading, justify="right")
-    for (op, dtype), verdicts in _by_format(run.verdicts).items():
-        status = Counter(v.status for v in verdicts)
-        graded = next((v for v in verdicts if v.grade), None)
-        accuracy = ("-", "-", "-")
-        if graded is not None:
-            accuracy = (
-                graded.grade,
-                f"{graded.error_max[1]:.4g} ulp",
-                # Largest error / bound over the elements; the two worsts need not be the same element.
-                f"{graded.margin:.3g}",
-            )
-        broken = status["fail"] + status["error"]
-        table.add_row(
-            op,
-            dtype,
-            *accuracy,
-            str(sum(v.cases for v in verdicts)),
-            str(len(verdicts)),
-            Text(str(broken), style="bold red" if broken else ""),
-            str(status["vacuous"]),
-            str(status["skip"]),
-        )
-    return table
+    out.print(Text(conclusion(run), style=_ENDINGS[outcome(run)]), soft_wrap=True)
 
 
 def _worth_telling(verdicts: tuple[Verdict, ...]) -> dict[tuple[str, str], list[Verdict]]:
@@ -122,13 +105,6 @@ def _worth_telling(verdicts: tuple[Verdict, ...]) -> dict[tuple[str, str], list[
         elif verdict.status == "error":
             # "exception in softmax of float32 (3,): ValueError: ...": many clauses, one cause.
             grouped.setdefault((verdict.message.partition(": ")[2], verdict.status), []).append(verdict)
-    return grouped
-
-
-def _by_format(verdicts: tuple[Verdict, ...]) -> dict[tuple[str, str], list[Verdict]]:
-    grouped: dict[tuple[str, str], list[Verdict]] = {}
-    for verdict in verdicts:
-        grouped.setdefault((verdict.op, verdict.dtype), []).append(verdict)
     return grouped
 
 

@@ -4,35 +4,59 @@ from __future__ import annotations
 
 import click
 
-#: Exit statuses: the request is wrong; softcert itself failed; stopped by Ctrl-C.
-REQUEST, INTERNAL, INTERRUPTED = 2, 3, 130
+from softcert.cli.signals import Terminated
+from softcert.cli.streams import is_unwritable
+
+#: Exit statuses: the request is wrong; softcert itself failed.
+REQUEST, INTERNAL = 2, 3
+#: As a shell gives them for the signals SIGINT, SIGPIPE and SIGTERM.
+INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143
 
 ISSUES = "the project's issue tracker"
 
 
 def explain(error: BaseException) -> tuple[str, int]:
-    """One sentence about an error, and the exit status that it ends in."""
+    """One sentence about an error, empty where nobody reads it, and the exit status that it ends in."""
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
-        return "stopped before the end.", INTERRUPTED
+        return "stopped before the end.", stop_status(error)
+    if isinstance(error, BrokenPipeError):
+        return "", BROKEN_PIPE
+    refusal = _refusal(error)
+    if refusal is not None:
+        return _one_sentence(refusal), REQUEST
+    return _own_failure(error), INTERNAL
+
+
+def _refusal(error: BaseException) -> str | None:
+    """What is wrong with the request, or None where softcert itself failed."""
     if isinstance(error, click.ClickException):
-        return _one_sentence(error.format_message()), REQUEST
+        return error.format_message()
+    if isinstance(error, OSError) and is_unwritable(error):
+        return f"cannot write to a standard stream: {(error.strerror or str(error)).lower()}"
     # Imported only now: an error of these types has already loaded its module, and others are rare.
     from softcert.backends.types import SubjectError
-    from softcert.conformance.model import OracleError, RequestError
+    from softcert.conformance.model import RequestError
 
-    if isinstance(error, (RequestError, SubjectError)):
-        return _one_sentence(str(error)), REQUEST
+    return str(error) if isinstance(error, (RequestError, SubjectError)) else None
+
+
+def _own_failure(error: BaseException) -> str:
+    from softcert.conformance.model import OracleError
+
     if isinstance(error, OracleError):
         return (
             f"two independent oracles disagree, so no verdict can be trusted: {_one_line(str(error))}; "
-            f"please report this sentence and the command to {ISSUES}.",
-            INTERNAL,
+            f"please report this sentence and the command to {ISSUES}."
         )
     return (
         f"softcert itself failed with {type(error).__name__}: {_one_line(str(error))}; "
-        f"please report it to {ISSUES}, with the traceback that SOFTCERT_DEBUG=1 prints.",
-        INTERNAL,
+        f"please report it to {ISSUES}, with the traceback that SOFTCERT_DEBUG=1 prints."
     )
+
+
+def stop_status(interrupt: BaseException) -> int:
+    """Exit status of a run that was stopped by that interrupt."""
+    return TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED
 
 
 def _one_line(text: str) -> str:

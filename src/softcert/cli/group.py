@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
-from typing import Any, NoReturn
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import click
 
+from softcert.cli import signals, streams
 from softcert.cli.check import check
-from softcert.cli.errors import INTERNAL, explain
+from softcert.cli.errors import INTERNAL, REQUEST, explain
 from softcert.cli.evaluate import evaluate
 from softcert.cli.listing import backends, spec
 from softcert.cli.replay import replay
 from softcert.cli.report import report
+
+
+class _Carried(Exception):  # noqa: N818 -- no error of its own: its cause is
+    """Takes an error past click, which would end the process or print something of its own."""
 
 
 class SoftcertGroup(click.Group):
@@ -32,8 +40,13 @@ class SoftcertGroup(click.Group):
         """Run the command line; unless `standalone_mode` is off, end the process with its exit status."""
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        # Without arguments given, they are the process's own, and so are its signals and streams.
+        own_process = args is None
+        if own_process:
+            streams.occupy()
+            signals.listen()
         try:
-            status = super().main(
+            result = super().main(
                 args,
                 prog_name,
                 complete_var,
@@ -41,21 +54,48 @@ class SoftcertGroup(click.Group):
                 windows_expand_args=windows_expand_args,
                 **extra,
             )
-        except BrokenPipeError:
-            _leave_broken_pipe()
-        except (Exception, KeyboardInterrupt) as error:
-            sentence, status = explain(error)
+            status = result if isinstance(result, int) else 0
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 -- each ends in a sentence
+            status = _tell(error.__cause__ or error if isinstance(error, _Carried) else error)
+        if own_process:
+            signals.ignore()
+            streams.settle()
+        sys.exit(status)
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Parse the group's own options; see `click.Command.make_context`."""
+        with _carrying():
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the subcommand; see `click.Command.invoke`."""
+        with _carrying():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _carrying() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, KeyboardInterrupt) as error:
+        raise _Carried from error
+
+
+def _tell(error: BaseException) -> int:
+    """Say what is wrong on stderr, if that takes it; return the exit status."""
+    with contextlib.suppress(OSError):
+        if isinstance(error, click.exceptions.NoArgsIsHelpError):
+            click.echo(error.format_message(), err=True)
+            return REQUEST
+    sentence, status = explain(error)
+    with contextlib.suppress(OSError):
+        if sentence:
             click.echo(f"softcert: {sentence}", err=True)
-            if status == INTERNAL and os.environ.get("SOFTCERT_DEBUG"):
-                raise
-        sys.exit(status if isinstance(status, int) else 0)
-
-
-def _leave_broken_pipe() -> NoReturn:
-    """End quietly when the reader of stdout has gone, as `softcert spec | head` makes it."""
-    # Python flushes stdout once more at exit; give it somewhere to go.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(1)
+        if status == INTERNAL and os.environ.get("SOFTCERT_DEBUG"):
+            click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+    return status
 
 
 @click.group(

@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +17,7 @@ from softcert.cli.options import require_known, suggest, unique
 if TYPE_CHECKING:
     from softcert.backends import Contract
     from softcert.conformance import Progress
+    from softcert.conformance.job import Item
     from softcert.conformance.model import Run, Verdict
 
 
@@ -61,12 +63,12 @@ class Request:
         require_known("profile", [self.profile], PROFILES)
 
 
-def judge(subject: str, request: Request, label: str = "") -> tuple[Run, bool]:
+def judge(subject: str, request: Request, label: str = "") -> tuple[Run, KeyboardInterrupt | None]:
     """Judge one subject, showing `label` (by default the subject) on the progress bar.
 
     Returns
     -------
-    The run, and whether Ctrl-C stopped it; a stopped run holds the verdicts that were reached.
+    The run, and what stopped it if something did; a stopped run holds the verdicts that were reached.
 
     Raises
     ------
@@ -76,12 +78,13 @@ def judge(subject: str, request: Request, label: str = "") -> tuple[Run, bool]:
     from softcert.conformance import check
     from softcert.conformance.environment import available_cores
 
-    reached: list[Verdict] = []
+    steps: list[Progress] = []
+    started = perf_counter()
     try:
         with progress_bar(label or subject) as show:
 
             def watch(step: Progress) -> None:
-                reached.append(step.verdict)
+                steps.append(step)
                 show(step)
 
             run = check(
@@ -94,35 +97,54 @@ def judge(subject: str, request: Request, label: str = "") -> tuple[Run, bool]:
                 seed=request.seed,
                 contract=request.contract,
                 progress=watch,
-                jobs=available_cores(),
+                # In processes of their own, also on one core: those can be ended whatever they are at.
+                jobs=max(2, available_cores()),
             )
-    except KeyboardInterrupt:
-        if not reached:
+    except KeyboardInterrupt as interrupt:
+        if not steps:
             raise
-        return _stopped_run(subject, request, reached), True
-    return run, False
+        return _stopped_run(subject, request, steps, interrupt, perf_counter() - started), _cause(interrupt)
+    return run, None
 
 
-def _stopped_run(subject: str, request: Request, reached: Sequence[Verdict]) -> Run:
-    """Return the run that holds what was reached before it was stopped."""
+def _cause(interrupt: KeyboardInterrupt) -> KeyboardInterrupt:
+    """Return what was raised first: by Ctrl-C, or by the request to terminate."""
+    cause = interrupt.__cause__
+    return cause if isinstance(cause, KeyboardInterrupt) else interrupt
+
+
+def _stopped_run(
+    subject: str, request: Request, steps: Sequence[Progress], interrupt: KeyboardInterrupt, seconds: float
+) -> Run:
+    """Return the run that holds what was reached before it was stopped, and what was asked."""
+    from softcert.conformance import choose_clauses
     from softcert.conformance.environment import describe
     from softcert.conformance.model import Run
+    from softcert.conformance.parallel import Stopped
 
+    verdicts = [step.verdict for step in steps]
+    planned: Sequence[Item | Verdict] = verdicts
+    described = None
+    if isinstance(interrupt, Stopped):
+        planned, described = interrupt.planned, interrupt.description
+    contract = described.contract if described else request.contract
+    order = {(item.clause, item.op, item.dtype): place for place, item in enumerate(planned)}
     return Run(
         subject=subject,
-        name=subject,
-        contract=request.contract.to_mapping() if request.contract else {},
-        environment=describe(),
+        name=described.name if described else subject,
+        contract=contract.to_mapping() if contract else {},
+        environment=describe(described.versions if described else None),
         request={
             "profile": request.profile,
             "seed": request.seed,
-            "ops": sorted({v.op for v in reached}),
-            "dtypes": sorted({v.dtype for v in reached}),
-            "clauses": sorted({v.clause for v in reached}),
+            "ops": list(dict.fromkeys(item.op for item in planned)),
+            "dtypes": list(dict.fromkeys(item.dtype for item in planned)),
+            "clauses": [clause.id for clause in choose_clauses(unique(request.clauses))],
             "stopped": True,
+            "planned": steps[-1].total,
         },
-        verdicts=tuple(reached),
-        seconds=sum(v.seconds for v in reached),
+        verdicts=tuple(sorted(verdicts, key=lambda v: order[v.clause, v.op, v.dtype])),
+        seconds=seconds,
     )
 
 

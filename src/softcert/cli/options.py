@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -11,6 +12,23 @@ from typing import Any
 import click
 
 Command = Callable[..., Any]
+
+
+class _NonEmpty(click.ParamType[str]):
+    """A text that says something: an empty one is a variable that a script never set."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text as it is."""
+        if not value:
+            self.fail(f"an empty text is no {self.name}", param, ctx)
+        return str(value)
+
+
+PATH = _NonEmpty("path")
+SUBJECT = _NonEmpty("subject")
 
 
 def suggest(kind: str, given: str, known: Iterable[str]) -> str:
@@ -49,14 +67,26 @@ def require_writable_file(path: str) -> None:
     """
     if path == "-":
         return
-    new = not Path(path).exists()
+    target = Path(path)
     try:
-        with Path(path).open("ab"):
-            pass
-        if new:
-            Path(path).unlink()
+        if target.exists() and not (target.is_file() or target.is_dir()):
+            # Opening a pipe would wait for its reader, and closing it send that away.
+            writable = os.access(target, os.W_OK)
+        else:
+            writable = _opens(target)
     except OSError as error:
         raise click.UsageError(f"cannot write {path}: {_reason(error)}") from error
+    if not writable:
+        raise click.UsageError(f"cannot write {path}: permission denied")
+
+
+def _opens(target: Path) -> bool:
+    new = not target.exists()
+    with target.open("ab"):
+        pass
+    if new:
+        target.unlink()
+    return True
 
 
 def require_writable_folder(path: str) -> None:
@@ -70,8 +100,23 @@ def require_writable_folder(path: str) -> None:
         Path(path).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             pass
+    except FileExistsError as error:
+        raise click.UsageError(f"{path} is not a folder") from error
     except OSError as error:
         raise click.UsageError(f"cannot write into the folder {path}: {_reason(error)}") from error
+
+
+def require_current_folder() -> None:
+    """Make sure that the folder in which the command was given is still there, where subjects are looked for.
+
+    Raises
+    ------
+    click.UsageError : it is not.
+    """
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise click.UsageError("the current folder does not exist any more") from error
 
 
 def write_result(path: str, text: str) -> None:
@@ -79,7 +124,8 @@ def write_result(path: str, text: str) -> None:
 
     Raises
     ------
-    RequestError : it cannot be written, with the system's reason.
+    RequestError, click.ClickException : it cannot be written, with the system's reason.
+    BrokenPipeError : nobody reads what it leads to.
     """
     from softcert.conformance.wire import write_text
 
@@ -90,6 +136,8 @@ def write_result(path: str, text: str) -> None:
         # A link, pipe or device, such as /dev/stdout, is written through and not replaced.
         try:
             target.write_text(text, encoding="utf-8")
+        except BrokenPipeError:
+            raise
         except OSError as error:
             raise click.ClickException(f"cannot write {path}: {_reason(error)}") from error
     else:

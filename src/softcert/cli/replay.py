@@ -6,6 +6,7 @@ import click
 
 from softcert.cli.console import console, print_verdict
 from softcert.cli.judging import read_contract
+from softcert.cli.options import PATH, SUBJECT, require_current_folder
 
 EXAMPLES = """
 \b
@@ -19,10 +20,17 @@ Examples:
 @click.command(epilog=EXAMPLES)
 @click.argument("witness_file", metavar="WITNESS.json")
 @click.option(
-    "--subject", metavar="SUBJECT", help="Ask this subject instead of the one that the witness names."
+    "--subject",
+    type=SUBJECT,
+    metavar="SUBJECT",
+    help="Ask this subject instead of the one that the witness names.",
 )
 @click.option(
-    "--contract", "contract_file", metavar="FILE", help="JSON or TOML file with what the subject promises."
+    "--contract",
+    "contract_file",
+    type=PATH,
+    metavar="FILE",
+    help="JSON or TOML file with what the subject promises.",
 )
 def replay(witness_file: str, subject: str | None, contract_file: str | None) -> int:
     """Repeat the case of WITNESS.json and judge it again.
@@ -33,6 +41,7 @@ def replay(witness_file: str, subject: str | None, contract_file: str | None) ->
     from softcert.conformance.model import BROKEN
     from softcert.conformance.wire import read_witness
 
+    require_current_folder()
     witness = read_witness(witness_file)
     contract = read_contract(contract_file) if contract_file else None
     verdict = replay_witness(witness, subject, contract)

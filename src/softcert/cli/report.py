@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import webbrowser
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from softcert.cli.check import require_report_extra
-from softcert.cli.errors import INTERRUPTED, explain
+from softcert.cli.console import announce
+from softcert.cli.errors import explain, stop_status
 from softcert.cli.judging import Request, judge
-from softcert.cli.options import request_options, require_writable_folder, write_result
+from softcert.cli.options import PATH, request_options, require_current_folder, write_result
+from softcert.cli.targets import require_report_extra, require_report_folder
 from softcert.wording import conclusion
 
 if TYPE_CHECKING:
     from softcert.conformance.model import Run
+
+#: The folder of a report that holds a file for each run.
+RUNS = "runs"
 
 EXAMPLES = """
 \b
@@ -31,7 +35,13 @@ Examples:
 @click.command(epilog=EXAMPLES)
 @click.argument("subjects", nargs=-1, metavar="[SUBJECT]...")
 @click.option(
-    "--out", "folder", metavar="DIR", default="./report", show_default=True, help="Folder of the report."
+    "--out",
+    "folder",
+    type=PATH,
+    metavar="DIR",
+    default="./report",
+    show_default=True,
+    help="Folder of the report.",
 )
 @request_options("quick")
 @click.option(
@@ -51,21 +61,23 @@ def report(
 
     The exit status is 0 when the report was written, whatever it says of the subjects.
     """
+    require_current_folder()
     require_report_extra()
-    require_writable_folder(folder)
+    require_report_folder(folder, RUNS)
     request = Request(ops, dtypes, clauses, profile, seed)
     request.validate()
     names = tuple(dict.fromkeys(subjects)) or _all_that_run()
-    runs, status = _judge_each(names, request, Path(folder))
+    runs: list[Run] = []
+    status, interrupt = _judge_each(names, request, Path(folder), runs)
+    if runs and interrupt is None:
+        runs, interrupt = _timed(runs)
     if runs:
-        if status != INTERRUPTED:
-            runs = _timed(runs)
         page = _write(runs, Path(folder))
-        if show or (show is None and sys.stdout.isatty()):
+        if interrupt is None and (show or (show is None and sys.stdout.isatty())):
             webbrowser.open(page.resolve().as_uri())
-    elif status == 0:
+    elif status == 0 and interrupt is None:
         raise click.ClickException("no registered backend runs here; see softcert backends")
-    return status
+    return status if interrupt is None else stop_status(interrupt)
 
 
 def _all_that_run() -> tuple[str, ...]:
@@ -74,56 +86,68 @@ def _all_that_run() -> tuple[str, ...]:
     return tuple(name for name, state in available().items() if state.runs)
 
 
-def _judge_each(names: tuple[str, ...], request: Request, folder: Path) -> tuple[list[Run], int]:
+def _judge_each(
+    names: tuple[str, ...], request: Request, folder: Path, runs: list[Run]
+) -> tuple[int, KeyboardInterrupt | None]:
     """Judge the subjects in turn; one that cannot be judged does not cost the others.
+
+    Parameters
+    ----------
+    runs : takes each run as it is reached.
 
     Returns
     -------
-    The runs reached, and the exit status: 0, or that of the gravest error.
+    The exit status, 0 or that of the gravest error, and what stopped the command if something did.
     """
-    runs: list[Run] = []
     status = 0
+    stems: list[str] = []
     for number, name in enumerate(names, 1):
         try:
-            run, stopped = judge(name, request, label=f"[{number}/{len(names)}] {name}")
+            run, interrupt = judge(name, request, label=f"[{number}/{len(names)}] {name}")
             runs.append(run)
-            _keep(run, folder)
-            click.echo(conclusion(run), err=True)
-        except KeyboardInterrupt:
-            stopped = True
+            stems.append(_keep(run, folder, stems))
+            announce(conclusion(run))
+        except KeyboardInterrupt as error:
+            interrupt = error
         except Exception as error:  # noqa: BLE001 -- what befalls one subject must not cost the others
             sentence, gravity = explain(error)
-            click.echo(f"softcert: {name}: {sentence}", err=True)
+            announce(f"softcert: {name}: {sentence}")
             status = max(status, gravity)
             continue
-        if stopped:
-            click.echo("softcert: stopped; the report holds what was reached.", err=True)
-            return runs, INTERRUPTED
-    return runs, status
+        if interrupt is not None:
+            announce("softcert: stopped; the report holds what was reached.")
+            return status, interrupt
+    return status, None
 
 
-def _timed(runs: list[Run]) -> list[Run]:
+def _timed(runs: list[Run]) -> tuple[list[Run], KeyboardInterrupt | None]:
     """Time the subjects against each other, in one interleaved measurement."""
     from dataclasses import replace
 
     from softcert.reports.speed import measure
 
-    click.echo("timing ...", err=True)
+    announce("timing ...")
     try:
         speeds = measure([run.subject for run in runs])
-    except KeyboardInterrupt:
-        click.echo("softcert: stopped; the report goes without speeds.", err=True)
-        return runs
-    return [replace(run, speed=speeds[position]) for position, run in enumerate(runs)]
+    except KeyboardInterrupt as interrupt:
+        announce("softcert: stopped; the report goes without speeds.")
+        return runs, interrupt
+    return [replace(run, speed=speeds[position]) for position, run in enumerate(runs)], None
 
 
-def _keep(run: Run, folder: Path) -> None:
-    """Write one finished run at once, so that nothing that comes later can lose it."""
+def _keep(run: Run, folder: Path, used: Sequence[str]) -> str:
+    """Write one finished run at once, so that nothing that comes later can lose it.
+
+    Returns
+    -------
+    The stem of its file's name, which is none of those used.
+    """
     from softcert.conformance.wire import dumps, run_to_json
+    from softcert.reports.filenames import unused_stem
 
-    runs = folder / "runs"
-    runs.mkdir(exist_ok=True)
-    write_result(str(runs / f"{re.sub(r'[^A-Za-z0-9.-]+', '_', run.name)}.json"), dumps(run_to_json(run)))
+    stem = unused_stem(run.name, used)
+    write_result(str(folder / RUNS / f"{stem}.json"), dumps(run_to_json(run)))
+    return stem
 
 
 def _write(runs: list[Run], folder: Path) -> Path:
