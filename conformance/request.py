@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -145,12 +146,19 @@ def as_spec(subject: object, op: str | None) -> str | Backend:
     given = as_subject(subject)
     if isinstance(given, (str, Backend)):
         return given
-    name = getattr(given, "__name__", type(given).__name__)
+    name = function_name(given)
     wanted = op or name
     if wanted not in OPS:
         raise RequestError(f"function {name!r} is no op by name; say which with op=, one of {', '.join(OPS)}")
     kernel = AdaptedKernel(given, wanted)
     return Backend(name=name, ops={wanted: kernel}, beta=kernel.beta)
+
+
+def function_name(function: object) -> str:
+    """Name of a function, of what a partial one stands for, or of the type of another callable."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return str(getattr(function, "__name__", type(function).__name__))
 
 
 def speaks_of(clause: Clause, op: str, dtype: str) -> bool:

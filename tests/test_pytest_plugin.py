@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 
@@ -86,8 +87,64 @@ def test_an_expected_failure_that_matches_nothing_is_refused():
 
 @pytest.mark.parametrize("options", [{"ops": ["softmx"]}, {"dtypes": ["float23"]}, {"clauses": ["stabilty"]}])
 def test_an_unknown_name_is_refused(options):
-    with pytest.raises(RequestError, match="there is no"):
+    with pytest.raises(RequestError, match="is unknown; did you mean"):
         softcert.parametrize_with_clauses(["numpy"], **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"subjects": []}, "there are no subjects"),
+        ({"ops": []}, "ops is empty"),
+        ({"clauses": ()}, "clauses is empty"),
+        ({"dtypes": 3}, "dtypes has to be a name or a list of names, not 3"),
+        ({"ops": ["softmax_vjp"]}, "has no op 'softmax_vjp'; it has softmax"),
+        ({"clauses": ["limits.tropical"]}, "clause limits.tropical does not speak of softmax"),
+        ({"clauses": ["limits.tropical", "logistic"]}, "clause limits.tropical does not speak of what is"),
+        ({"profile": "quik"}, "the profiles are"),
+        ({"profile": 3}, "profile has to be the name of a profile, not 3"),
+        ({"seed": -1}, "seed has to be an integer"),
+        ({"subjects": [3]}, "has to be a string, a path, a Backend or a function, not 3"),
+        ({"subjects": None}, "not None"),
+        ({"subjects": [lambda x: x]}, "say which with op="),
+        ({"subjects": [lambda x, mask: x], "ops": "softmax"}, "requires an argument 'mask'"),
+        ({"expected_failures": ["a"]}, "has to be a mapping from clause/op/dtype to a reason"),
+        ({"expected_failures": {3: "a"}}, "a key of expected_failures has to be clause/op/dtype"),
+        ({"expected_failures": {"limits": "a"}}, "a key of expected_failures has to be clause/op/dtype"),
+        ({"expected_failures": {"limits/*/*": 3}}, "the reason of 'limits/*/*' has to be text, not 3"),
+    ],
+)
+def test_what_would_make_no_test_is_refused(options, words):
+    with pytest.raises(softcert.SoftcertError) as caught:
+        softcert.parametrize_with_clauses(**{"subjects": [_only_softmax()], **options})
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def _only_softmax():
+    return softcert.Backend("one", {"softmax": _softmax})
+
+
+def test_lone_names_subjects_partials_and_paths(tmp_path):
+    kernel = tmp_path / "kernel.py"
+    kernel.write_text("from softcert.backends.numpy_ import softmax\n")
+    chosen = {"dtypes": "float32", "clauses": "logistic.one-class"}
+    for subject in (f"{kernel}:softmax", kernel, functools.partial(_softmax, axis=-1), _only_softmax()):
+        mark = softcert.parametrize_with_clauses(subject, ops="softmax", **chosen)
+        (param,) = mark.args[1]
+        assert param.values[0]().status == "pass"
+
+
+@pytest.mark.parametrize(
+    "key", ["limits/*/*", "limits.*/softmax/*", "*/softmax/float32", "limits.argmax/*/*"]
+)
+def test_an_expected_failure_may_name_a_group_or_a_pattern(key):
+    mark = softcert.parametrize_with_clauses(
+        _only_softmax(), dtypes="float32", clauses="limits", expected_failures={key: "on purpose"}
+    )
+    marked = {param.id for param in mark.args[1] if param.marks}
+    assert "one-limits.argmax-softmax-float32" in marked
+    assert len(marked) == (1 if "argmax" in key else len(mark.args[1]))
 
 
 def test_a_check_can_be_called_without_pytest():

@@ -6,18 +6,20 @@ pytest is imported until a test asks for more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 if TYPE_CHECKING:
     from softcert.backends import Backend
-    from softcert.conformance import Clause
     from softcert.conformance.model import Verdict
+    from softcert.conformance.request import Names, Request
 
-    Subject = str | Backend | Callable[..., Any]
+    Subject = str | os.PathLike[str] | Backend | Callable[..., Any]
 
 
 class ClauseViolation(AssertionError):  # noqa: N818 -- it is a finding, not a mistake
@@ -79,11 +81,11 @@ class ClauseCheck:
 
 
 def parametrize_with_clauses(
-    subjects: Sequence[Subject],
+    subjects: Subject | Iterable[Subject],
     *,
-    ops: Sequence[str] | None = None,
-    dtypes: Sequence[str] | None = None,
-    clauses: Sequence[str] | None = None,
+    ops: Names | None = None,
+    dtypes: Names | None = None,
+    clauses: Names | None = None,
     profile: str = "smoke",
     seed: int = 0,
     expected_failures: Mapping[str, str] | None = None,
@@ -92,14 +94,15 @@ def parametrize_with_clauses(
 
     Parameters
     ----------
-    subjects : registered names, `package.module:function`, `file.py:function`, backends or functions.
-    ops, dtypes : what to judge; by default all that each subject declares. A subject that is a single
-        function needs its op here.
+    subjects : one or several: registered names, `package.module:function`, `file.py:function`, paths,
+        backends or functions.
+    ops, dtypes : what to judge, one name or several; by default all that each subject declares. A subject
+        that is a single function needs its op here, unless it is called as one.
     clauses : ids or groups; by default every clause that speaks of the op and dtype.
     profile : how much to try.
     seed : seed of every random choice.
-    expected_failures : reasons by `clause/op/dtype`, where `*` stands for any part. Such a test is a
-        strict xfail: if it passes, it fails.
+    expected_failures : reasons by `clause/op/dtype`, where the clause may be a group and `*` stands for
+        anything. Such a test is a strict xfail: if it passes, it fails.
 
     Returns
     -------
@@ -108,7 +111,7 @@ def parametrize_with_clauses(
     Raises
     ------
     SubjectError : a subject cannot be loaded.
-    RequestError : a clause, op or dtype is unknown, or an expected failure matches no test.
+    RequestError : a clause, op or dtype is unknown or asks for no test, or an expected failure matches none.
 
     Examples
     --------
@@ -117,88 +120,111 @@ def parametrize_with_clauses(
     ...     clause_check()
     """
     from softcert.conformance.model import RequestError
+    from softcert.conformance.request import Request
 
-    expected = dict(expected_failures or {})
-    unmatched = set(expected)
-    params = []
-    for check in _checks(subjects, ops, dtypes, clauses, profile, seed):
-        reasons = {key: reason for key, reason in expected.items() if _matches(key, check)}
-        unmatched -= set(reasons)
-        marks = [
-            pytest.mark.xfail(reason=reason, strict=True, raises=ClauseViolation)
-            for reason in reasons.values()
-        ]
-        name = f"{_subject_name(check.subject)}-{check.clause}-{check.op}-{check.dtype}"
-        params.append(pytest.param(check, id=name, marks=marks[:1]))
+    named = _names("clauses", clauses)
+    request = Request.of(
+        ops=_names("ops", ops), dtypes=_names("dtypes", dtypes), clauses=named, profile=profile, seed=seed
+    )
+    checks = [check for subject in _subjects(subjects) for check in _checks(subject, request)]
+    judged = {name for check in checks for name in (check.clause, check.clause.partition(".")[0])}
+    for name in named or ():
+        if name not in judged:
+            raise RequestError(f"clause {name} does not speak of what is tested, so there is no test of it")
+    reasons = _expected(expected_failures)
+    unmatched = [key for key in reasons if not any(_matches(key, check) for check in checks)]
     if unmatched:
         raise RequestError(f"the expected failure {min(unmatched)!r} matches no clause/op/dtype of the tests")
-    return pytest.mark.parametrize("clause_check", params)
+    return pytest.mark.parametrize("clause_check", [_param(check, reasons) for check in checks])
 
 
-def _checks(
-    subjects: Sequence[Subject],
-    ops: Sequence[str] | None,
-    dtypes: Sequence[str] | None,
-    clauses: Sequence[str] | None,
-    profile: str,
-    seed: int,
-) -> Iterator[ClauseCheck]:
-    """Every check that applies, in the order of subject, op, dtype and clause."""
-    from softcert.backends.types import DTYPES, OPS
-    from softcert.conformance import CLAUSES
-
-    _require("op", ops, OPS)
-    _require("dtype", dtypes, DTYPES)
-    _require("clause", clauses, {name for clause in CLAUSES for name in (clause.id, clause.group)})
-    chosen = [c for c in CLAUSES if clauses is None or {c.id, c.group} & set(clauses)]
-    for subject in subjects:
-        its_ops, its_dtypes = _describe(subject, ops)
-        for op in (op for op in OPS if op in its_ops and (ops is None or op in ops)):
-            for dtype in (d for d in DTYPES if d in (its_dtypes if dtypes is None else dtypes)):
-                for clause in (c for c in chosen if _speaks_of(c, op, dtype)):
-                    yield ClauseCheck(subject, clause.id, op, dtype, profile, seed)
+def _param(check: ClauseCheck, reasons: Mapping[str, str]) -> Any:
+    reason = next((reason for key, reason in reasons.items() if _matches(key, check)), None)
+    marks = [] if reason is None else [pytest.mark.xfail(reason=reason, strict=True, raises=ClauseViolation)]
+    name = f"{_subject_name(check.subject)}-{check.clause}-{check.op}-{check.dtype}"
+    return pytest.param(check, id=name, marks=marks)
 
 
-def _speaks_of(clause: Clause, op: str, dtype: str) -> bool:
-    return op in clause.ops and dtype in clause.dtypes
-
-
-def _describe(subject: Subject, ops: Sequence[str] | None) -> tuple[Collection[str], Collection[str]]:
-    """Ops and dtypes of a subject; what a string names is loaded in a process of its own."""
-    from softcert.backends import Backend, Worker
-    from softcert.backends.types import DTYPES
-
-    if isinstance(subject, Backend):
-        return subject.ops, subject.dtypes
-    if isinstance(subject, str):
-        with Worker(subject, op=_only(ops)) as worker:
-            return worker.description.ops, worker.description.dtypes
-    return ops or (subject.__name__,), DTYPES[:2]
-
-
-def _only(ops: Sequence[str] | None) -> str | None:
-    return ops[0] if ops and len(ops) == 1 else None
-
-
-def _require(kind: str, given: Sequence[str] | None, known: Sequence[str] | set[str]) -> None:
+def _names(what: str, given: Names | None) -> tuple[str, ...] | None:
+    """Names of one kind; none at all is a slip that would make no test and tell nobody."""
+    from softcert.backends.rules import names_in
     from softcert.conformance.model import RequestError
 
-    for name in given or ():
-        if name not in known:
-            raise RequestError(f"there is no {kind} {name!r}; the {kind}s are {', '.join(sorted(known))}")
+    names = names_in(given, what, RequestError)
+    if names == ():
+        raise RequestError(f"{what} is empty, so there is no test; leave it out to test all {what}")
+    return names
+
+
+def _subjects(given: Subject | Iterable[Subject]) -> tuple[Subject, ...]:
+    from softcert.backends import Backend
+    from softcert.backends.loading import as_subject
+    from softcert.conformance.model import RequestError
+
+    lone = isinstance(given, (str, bytes, os.PathLike, Backend)) or not isinstance(given, Iterable)
+    several = (given,) if lone else tuple(cast("Iterable[Subject]", given))
+    subjects = tuple(as_subject(subject) for subject in several)
+    if not subjects:
+        raise RequestError("there are no subjects, so there is no test")
+    return subjects
+
+
+def _checks(subject: Subject, request: Request) -> Iterator[ClauseCheck]:
+    """Every check of a subject, in the order of op, dtype and clause."""
+    its_ops, its_dtypes = _describe(subject, request)
+    for item in request.plan(request.ops_of(its_ops), request.dtypes_of(its_dtypes)):
+        yield ClauseCheck(subject, item.clause, item.op, item.dtype, request.profile, request.seed)
+
+
+def _describe(subject: Subject, request: Request) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Ops and dtypes of a subject; what a string names is loaded in a process of its own."""
+    from softcert.backends import Backend, Worker
+    from softcert.conformance.request import as_spec
+
+    if isinstance(subject, Backend):
+        return tuple(subject.ops), subject.dtypes
+    if isinstance(subject, str):
+        only = request.ops[0] if request.ops and len(request.ops) == 1 else None
+        with Worker(subject, op=only) as worker:
+            return worker.description.ops, worker.description.dtypes
+    made = [as_spec(subject, op) for op in request.ops or (None,)]
+    backends = [backend for backend in made if isinstance(backend, Backend)]
+    return tuple(op for backend in backends for op in backend.ops), backends[0].dtypes
+
+
+def _expected(given: Mapping[str, str] | None) -> dict[str, str]:
+    """Reasons by key, each of them usable.
+
+    Raises
+    ------
+    RequestError : no mapping of `clause/op/dtype` to a reason.
+    """
+    from softcert.backends.rules import Rule, instance_of, require
+    from softcert.conformance.model import RequestError
+
+    whole = {"expected_failures": instance_of(Mapping, "a mapping from clause/op/dtype to a reason")}
+    reasons = {} if given is None else given
+    require(whole, {"expected_failures": reasons}, RequestError)
+    is_key = Rule(lambda key: isinstance(key, str) and key.count("/") == 2, "clause/op/dtype, as text")
+    for key, reason in reasons.items():
+        require({"a key of expected_failures": is_key}, {"a key of expected_failures": key}, RequestError)
+        named = f"the reason of {key!r}"
+        require({named: instance_of(str, "text")}, {named: reason}, RequestError)
+    return dict(reasons)
 
 
 def _matches(key: str, check: ClauseCheck) -> bool:
-    parts = key.split("/")
-    actual = (check.clause, check.op, check.dtype)
-    return len(parts) == len(actual) and all(p in ("*", a) for p, a in zip(parts, actual, strict=True))
+    clause, op, dtype = key.split("/")
+    its_clause = clause == check.clause.partition(".")[0] or fnmatchcase(check.clause, clause)
+    return its_clause and fnmatchcase(check.op, op) and fnmatchcase(check.dtype, dtype)
 
 
 def _subject_name(subject: Subject) -> str:
+    from softcert.conformance.request import function_name
+
     if isinstance(subject, str):
         return subject
-    name = getattr(subject, "name", None) or getattr(subject, "__name__", None)
-    return str(name or type(subject).__name__)
+    return str(getattr(subject, "name", None) or function_name(subject))
 
 
 def _finding_text(verdict: Verdict) -> str:
