@@ -23,7 +23,9 @@ from softcert.reference.ulps import Bounds
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from softcert.reference.fast.oracle import FastRows
+    from softcert.reference.fast.oracle import FastRows, PairedRows
+
+    Fast = FastRows | PairedRows
 
 
 class Enclosure:
@@ -46,7 +48,7 @@ class Enclosure:
     """
 
     def __init__(
-        self, cells: Cells, index: NDArray[np.int64] | tuple[int, ...], fast: FastRows | None = None
+        self, cells: Cells, index: NDArray[np.int64] | tuple[int, ...], fast: Fast | None = None
     ) -> None:
         self._cells = cells
         self._places = index
@@ -142,7 +144,7 @@ class Enclosure:
         with np.errstate(invalid="ignore"):  # ml_dtypes warns of NaN
             return values.astype(numpy_dtype(target))
 
-    def _rounded_fast(self, fast: FastRows, target: FloatFormat) -> NDArray[Any]:
+    def _rounded_fast(self, fast: Fast, target: FloatFormat) -> NDArray[Any]:
         values, places = fast.rounded(target)
         self._undecided.append(int(places.size))
         for k in places.tolist():

@@ -10,15 +10,20 @@ import numpy as np
 from softcert.reference.cells import Cells
 from softcert.reference.enclosure import Enclosure
 from softcert.reference.lazy import LazyCells, Row
-from softcert.reference.operands import rows_along
+from softcert.reference.operands import Floats, rows_along
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
+    from softcert.reference.fast.oracle import FastRows, PairedRows
+
+    Fast = FastRows | PairedRows
+
     #: The slow path: from cells and the logits of a row to the places of its elements.
     RowOf = Callable[[Cells, list[float]], list[int]]
+    ProductOf = Callable[[Cells, Floats, Floats], list[int]]
 
 
 def takes(dtype: np.dtype[Any], n: int, beta: Fraction) -> bool:
@@ -51,7 +56,45 @@ def softmax_rows(array: NDArray[Any], axis: int, beta: Fraction, row_of: RowOf) 
 
     count, length = rows.shape
     cells = LazyCells(count, length, evaluate)
+    return _placed(cells, shape, axis, fast)
+
+
+def logs(array: NDArray[Any], axis: int, row_of: RowOf, *, reduces: bool) -> Enclosure:
+    """log_softmax, or the logsumexp that `reduces`, of every row of an array along `axis`."""
+    from softcert.reference.fast.logs import log_softmax_pairs, logsumexp_pairs
+    from softcert.reference.fast.oracle import PairedRows
+
+    rows, shape = rows_along(array.astype(np.float64), axis)
+    rows = np.ascontiguousarray(rows)
+    fast = PairedRows(logsumexp_pairs if reduces else log_softmax_pairs, (rows,), reduces)
+
+    def evaluate(i: int) -> Row:
+        cells = Cells()
+        return cells, row_of(cells, rows[i].tolist())
+
+    cells = LazyCells(len(rows), 1 if reduces else rows.shape[1], evaluate)
+    return _placed(cells, shape[:-1] if reduces else shape, -1 if reduces else axis, fast)
+
+
+def products(y: Floats, d: Floats, axis: int, row_of: ProductOf) -> Enclosure:
+    """y (d - sum(y d)) of every row of two arrays along `axis`."""
+    from softcert.reference.fast.oracle import PairedRows
+    from softcert.reference.fast.products import product_pairs
+
+    (left, shape), (right, _) = rows_along(y, axis), rows_along(d, axis)
+    left, right = np.ascontiguousarray(left), np.ascontiguousarray(right)
+
+    def evaluate(i: int) -> Row:
+        cells = Cells()
+        return cells, row_of(cells, left[i], right[i])
+
+    cells = LazyCells(len(left), left.shape[1], evaluate)
+    return _placed(cells, shape, axis, PairedRows(product_pairs, (left, right)))
+
+
+def _placed(cells: LazyCells, shape: tuple[int, ...], axis: int, fast: Fast) -> Enclosure:
+    """Rows back in the array's shape."""
     if axis in (-1, len(shape) - 1):
         return Enclosure(cells, shape, fast)
-    index = np.arange(rows.size, dtype=np.int64).reshape(shape)
+    index = np.arange(cells.count, dtype=np.int64).reshape(shape)
     return Enclosure(cells, np.moveaxis(index, -1, axis), fast)

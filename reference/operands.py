@@ -10,8 +10,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from softcert.reference.errors import DomainError
 from softcert.reference.formats import FORMATS, FloatFormat, format_of
+from softcert.reference.tensors import is_tensor, tensor_as_array
 
 Floats = NDArray[np.float64]
+
+#: What is in arrays that hold no numbers, by their dtype's kind.
+_NOT_NUMBERS = {"U": "text", "S": "bytes", "M": "dates", "m": "durations", "b": "True and False"}
 
 
 def as_floats(x: ArrayLike, name: str = "x") -> tuple[Floats, FloatFormat]:
@@ -19,12 +23,13 @@ def as_floats(x: ArrayLike, name: str = "x") -> tuple[Floats, FloatFormat]:
 
     Parameters
     ----------
-    x : array of a known floating dtype, integers that float64 holds, or nested lists of such.
+    x : array or PyTorch tensor of a known floating dtype, integers that float64 holds, or nested lists of
+        such.
     name : how the operand is called in messages.
 
     Raises
     ------
-    DomainError : ragged, complex, boolean, object, or an integer that float64 does not hold.
+    DomainError : ragged, masked, complex, boolean, object, or an integer that float64 does not hold.
     """
     array = _as_array(x, name)
     if array.dtype.kind in "iu":
@@ -42,13 +47,36 @@ _format_of_dtype = lru_cache(maxsize=None)(format_of)
 
 
 def _as_array(x: ArrayLike, name: str) -> NDArray[Any]:
+    if type(x) is np.ndarray:
+        array = x
+    elif isinstance(x, np.ma.MaskedArray):
+        raise DomainError(f"{name} is a masked array, whose masked elements have no value; fill them first")
+    else:
+        array = tensor_as_array(x, name) if is_tensor(x) else _converted(x, name)
+    what = _what_it_holds(array)
+    if what:
+        raise DomainError(f"{name} is not an array of numbers: it holds {what}")
+    return array
+
+
+def _converted(x: ArrayLike, name: str) -> NDArray[Any]:
     try:
-        array = np.asarray(x)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise DomainError(f"{name} is not an array of numbers: {str(error).splitlines()[0]}") from None
-    if array.dtype != object:
-        return array
-    raise DomainError(f"{name} is not an array of floating-point numbers: its elements are Python objects")
+        return np.asarray(x)
+    except (ValueError, TypeError, OverflowError, RuntimeError) as error:
+        if isinstance(x, (list, tuple)) and "sequence" in str(error):
+            raise DomainError(f"{name} is ragged: its parts have different lengths") from None
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DomainError(f"{name} is not an array of numbers: {reason}") from None
+
+
+def _what_it_holds(array: NDArray[Any]) -> str:
+    """What an array holds in place of numbers, or nothing."""
+    if array.dtype.kind != "O":
+        return _NOT_NUMBERS.get(array.dtype.kind, "")
+    first = next((v for v in array.ravel().tolist() if type(v) is not float), None)
+    if isinstance(first, int) and not isinstance(first, bool):
+        return "an integer of more than 64 bits"
+    return "None" if first is None else f"Python objects of type {type(first).__name__}"
 
 
 def _exact_integers(array: NDArray[Any], name: str) -> Floats:

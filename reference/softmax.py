@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import partial
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 #: Least precision of a first evaluation: 106 bits for the error arithmetic, and some to spare.
 _LEAST_PRECISION = 128
 
+_LARGEST = sys.float_info.max
+
 RowOf = Callable[[Cells, list[float]], "list[int]"]
 
 
@@ -48,9 +51,11 @@ def exact_factor(beta: float | Fraction) -> Fraction:
         return beta
     if isinstance(beta, bool) or not isinstance(beta, (int, float, np.integer, np.floating)):
         raise DomainError(f"beta={beta!r} is not a real number")
-    if not math.isfinite(beta):
-        raise DomainError(f"beta={beta!r} is not finite")
-    return Fraction(*beta.as_integer_ratio())
+    number = int(beta) if isinstance(beta, np.integer) else beta
+    # A comparison, since an integer may be too large for every function of floats.
+    if not -_LARGEST <= number <= _LARGEST:
+        raise DomainError(f"beta={repr(beta):.40} is not finite in float64")
+    return Fraction(*number.as_integer_ratio())
 
 
 def first_precision(fmt: FloatFormat) -> int:
@@ -110,6 +115,8 @@ def log_softmax(x: ArrayLike, axis: int = -1, method: str = "auto") -> Enclosure
     ------
     DomainError, ValueError : as `softmax`.
     """
+    if method == "fast":
+        return _logs_fast(x, axis, reduces=False)
     source = oracle(method)
     values, fmt = as_floats(x)
     rows, shape = rows_along(values, axis)
@@ -130,12 +137,27 @@ def logsumexp(x: ArrayLike, axis: int = -1, method: str = "auto") -> Enclosure:
     ------
     DomainError, ValueError : as `softmax`, but an empty axis is allowed.
     """
+    if method == "fast":
+        return _logs_fast(x, axis, reduces=True)
     source = oracle(method)
     values, fmt = as_floats(x)
     rows, shape = rows_along(values, axis)
     cells, prec = Cells(), first_precision(fmt)
     index = [_logsumexp_cell(cells, row, source, prec) for row in rows.tolist()]
     return Enclosure(cells, np.array(index, dtype=np.int64).reshape(shape[:-1]))
+
+
+def _logs_fast(x: ArrayLike, axis: int, *, reduces: bool) -> Enclosure:
+    array = x if isinstance(x, np.ndarray) else as_floats(x)[0]
+    n = array.shape[axis] if array.ndim and -array.ndim <= axis < array.ndim else 0
+    if not many_rows.takes(array.dtype, n, Fraction(1)):
+        return (logsumexp if reduces else log_softmax)(x, axis, method="arb")
+    source, prec = oracle("arb"), first_precision(format_of(array.dtype))
+    if reduces:
+        return many_rows.logs(
+            array, axis, lambda cells, row: [_logsumexp_cell(cells, row, source, prec)], reduces=True
+        )
+    return many_rows.logs(array, axis, partial(_log_softmax_row, source=source, prec=prec), reduces=False)
 
 
 def _refuse_empty(shape: tuple[int, ...], op: str, axis: int) -> None:

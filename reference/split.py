@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from softcert.reference.cells import Cells
+from softcert.reference.chunks import in_chunks
 from softcert.reference.errors import UndecidedRounding
 from softcert.reference.formats import FloatFormat
 from softcert.reference.interval import Interval
@@ -48,6 +49,11 @@ class Split:
     low: NDArray[np.float64]
     width: NDArray[np.float64]
 
+    @property
+    def columns(self) -> tuple[NDArray[Any], ...]:
+        """The arrays, in the order in which the constructor takes them."""
+        return self.kind, self.sign, self.binade, self.high, self.low, self.width
+
     @cached_property
     def ordinary(self) -> bool:
         """Whether every cell is of kind NUMBER."""
@@ -55,14 +61,7 @@ class Split:
 
     def take(self, index: NDArray[np.int64]) -> Split:
         """Return the cells at `index`."""
-        return Split(
-            self.kind[index],
-            self.sign[index],
-            self.binade[index],
-            self.high[index],
-            self.low[index],
-            self.width[index],
-        )
+        return Split(*(column[index] for column in self.columns))
 
 
 def split_cells(cells: Cells) -> Split:
@@ -84,9 +83,7 @@ def completed(split: Split, cells: Cells) -> Split:
     places = np.flatnonzero(split.kind == SLOW)
     if not places.size:
         return split
-    columns: list[NDArray[Any]] = [
-        a.copy() for a in (split.kind, split.sign, split.binade, split.high, split.low, split.width)
-    ]
+    columns = [column.copy() for column in split.columns]
     entries = [_split_cell(cells, k) for k in places.tolist()]
     for column, values in zip(columns, zip(*entries, strict=True), strict=True):
         column[places] = values
@@ -148,6 +145,11 @@ def round_split(split: Split, fmt: FloatFormat) -> tuple[NDArray[np.float64], ND
     The values in binary64, and where they are decided. A tie is never decided: the interval's lower end
     may be the exact value.
     """
+    values, decided = in_chunks(lambda *columns: _round_chunk(Split(*columns), fmt), *split.columns)
+    return values, decided
+
+
+def _round_chunk(split: Split, fmt: FloatFormat) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     number = split.kind == NUMBER
     binade = np.where(number, split.binade, 0)
     unit = np.maximum(binade, fmt.emin) - (fmt.precision - 1)

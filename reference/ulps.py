@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from softcert.reference.cells import Cells, round_cell
+from softcert.reference.chunks import in_chunks
 from softcert.reference.formats import FloatFormat
 from softcert.reference.interval import Interval, to_fraction
 from softcert.reference.operands import Floats
@@ -55,6 +56,11 @@ def _magnitude_in_ulps(split: Split, fmt: FloatFormat) -> tuple[Floats, Floats, 
 
 def magnitude_in_ulps(cells: Cells, split: Split, index: NDArray[np.int64], fmt: FloatFormat) -> Bounds:
     """Bounds of |t| / ulp(t), one ulp of `fmt`, elementwise over `index`; NaN for NaN."""
+    lower, upper = in_chunks(lambda k: _in_ulps(cells, split, k, fmt), index)
+    return lower, upper
+
+
+def _in_ulps(cells: Cells, split: Split, index: NDArray[np.int64], fmt: FloatFormat) -> Bounds:
     taken = split.take(index)
     high, low, width = _magnitude_in_ulps(taken, fmt)
     inexact = (low != 0) | (width != 0)
@@ -75,11 +81,18 @@ def signed_errors(
     cells: Cells, split: Split, index: NDArray[np.int64], y: Floats, fmt: FloatFormat
 ) -> Bounds:
     """Bounds of (y - t) / ulp(t), elementwise; infinite where only one of y and t is a number."""
+    lower, upper = in_chunks(lambda k, v: _signed_errors(cells, split, k, v, fmt), index, y)
+    return lower, upper
+
+
+def _signed_errors(
+    cells: Cells, split: Split, index: NDArray[np.int64], y: Floats, fmt: FloatFormat
+) -> Bounds:
     taken = split.take(index)
     finite = np.isfinite(y)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         lower, upper, exact_scaling = _fast_errors(taken, np.where(finite, y, 0.0), fmt)
-    if split.ordinary and finite.all() and exact_scaling.all():
+    if taken.ordinary and finite.all() and exact_scaling.all():
         return lower, upper
     number = (taken.kind == NUMBER) | (taken.kind == EXACT_ZERO) | (taken.kind == SLOW)
     slow = number & finite & ((taken.kind == SLOW) | ~exact_scaling)

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from softcert.reference.chunks import in_chunks
 from softcert.reference.fast import environment
 from softcert.reference.fast.narrow import softmax_binary32
 from softcert.reference.fast.rows import LONGEST, MISSING, softmax_binary64, softmax_pairs
 from softcert.reference.formats import FORMATS, FloatFormat
-from softcert.reference.split import EXACT_ZERO, NUMBER, SLOW, Split, round_split
+from softcert.reference.split import EXACT_ZERO, MINUS_INF, NUMBER, SLOW, Split, round_split
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -94,39 +95,98 @@ class FastRows:
         high, low = np.empty(rows.shape), np.empty(rows.shape)
         exponent = np.empty(rows.shape, dtype=np.int64)
         _in_threads(lambda p: softmax_pairs(rows[p], self.beta, high[p], low[p], exponent[p]), rows)
-        return split_pairs(high.reshape(-1), low.reshape(-1), exponent.reshape(-1), ERROR)
+        error = np.where(np.isneginf(rows) if self.beta > 0 else False, 0.0, ERROR * high)
+        return split_pairs(high.reshape(-1), low.reshape(-1), exponent.reshape(-1), error.reshape(-1))
+
+
+Pairs = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class PairedRows:
+    """What a kernel gives as double words with an absolute error.
+
+    Parameters
+    ----------
+    kernel : takes the operands, then arrays for high, low, error and exponent.
+    operands : matrices of binary64, C-contiguous, of one shape.
+    reduces : one result a row.
+    """
+
+    kernel: Pairs
+    operands: tuple[NDArray[np.float64], ...]
+    reduces: bool = False
+
+    @cached_property
+    def split(self) -> Split:
+        """Every element in 53 + 53 bits and a width; of kind SLOW where the kernel cannot give it."""
+        environment.require_ieee()
+        rows = self.operands[0]
+        shape = rows.shape[:1] if self.reduces else rows.shape
+        high, low, error = (np.zeros(shape) for _ in range(3))
+        exponent = np.empty(shape, dtype=np.int64)
+        _in_threads(
+            lambda p: self.kernel(*(a[p] for a in self.operands), high[p], low[p], error[p], exponent[p]),
+            rows,
+        )
+        return split_pairs(high.reshape(-1), low.reshape(-1), exponent.reshape(-1), error.reshape(-1))
+
+    def rounded(self, fmt: FloatFormat) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Every element rounded to a format, flat, and the places where that is not decided."""
+        values, decided = round_split(self.split, fmt)
+        return values, np.flatnonzero(~decided)
 
 
 def split_pairs(
-    high: NDArray[np.float64], low: NDArray[np.float64], exponent: NDArray[np.int64], error: float
+    high: NDArray[np.float64],
+    low: NDArray[np.float64],
+    exponent: NDArray[np.int64],
+    error: NDArray[np.float64],
 ) -> Split:
-    """(high + low) 2**exponent, positive or exactly 0, known up to a relative error, as a `Split`."""
+    """(high + low) 2**exponent, known up to the absolute error `error` 2**exponent, as a `Split`.
+
+    Parameters
+    ----------
+    high, low : |low| is at most half an ulp of high; high may be exactly 0 or -inf.
+    exponent : `MISSING` where nothing is known.
+    error : 0 stands for values that are exact.
+    """
+    return Split(*in_chunks(_split_chunk, high, low, exponent, error))
+
+
+def _split_chunk(
+    high: NDArray[np.float64],
+    low: NDArray[np.float64],
+    exponent: NDArray[np.int64],
+    error: NDArray[np.float64],
+) -> tuple[NDArray[Any], ...]:
     missing = exponent == MISSING
-    zero = (high == 0.0) & ~missing
-    known = ~(missing | zero)
-    mantissa, binary = np.frexp(np.where(known, high, 1.0))
+    infinite = np.isneginf(high) & ~missing
+    zero = (high == 0.0) & (error == 0.0) & ~missing
+    known = ~(missing | zero | infinite) & (np.abs(high) > 4.0 * error)
+    sign = np.where(known & (high < 0.0), -1.0, 1.0)
+    mantissa, binary = np.frexp(np.where(known, np.abs(high), 1.0))
     leading = mantissa * 2.0**53
     # What lies below the leading 53 bits, in units of the last of the next 53.
-    scale = np.where(known, 2.0**106, 0.0)
-    tail = np.ldexp(np.where(known, low, 0.0), -binary) * scale
-    slack = error * mantissa * scale * (1.0 + 2.0**-50) + 1.0
+    tail = np.ldexp(np.where(known, low * sign, 0.0), -binary) * 2.0**106
+    slack = np.ldexp(np.where(known, error, 0.0), -binary) * (2.0**106 * (1.0 + 2.0**-50)) + 1.0
     below, above = np.floor(tail - slack), np.ceil(tail + slack)
     borrow = below < 0.0
     leading = np.where(borrow, leading - 1.0, leading)
     base = np.where(borrow, below + 2.0**53, below)
     # An interval across a power of two, or wider than a unit of the leading bits, is for the exact path.
-    lost = known & (
-        (leading < 2.0**52) | (leading >= 2.0**53) | (base < 0.0) | (base + (above - below) > 2.0**53)
-    )
-    kind = np.where(zero, EXACT_ZERO, np.where(missing | lost, SLOW, NUMBER)).astype(np.int8)
-    usable = kind == NUMBER
-    return Split(
-        kind=kind,
-        sign=np.ones(high.shape),
-        binade=np.where(usable, binary - 1 + np.where(usable, exponent, 0), np.where(zero, -_FAR, 0)),
-        high=np.where(usable, leading, 0.0),
-        low=np.where(usable, base, 0.0),
-        width=np.where(usable, above - below, 0.0),
+    width = above - below
+    lost = (leading < 2.0**52) | (leading >= 2.0**53) | (base < 0.0) | ~(base + width <= 2.0**53)
+    usable = known & ~lost
+    kind = np.where(usable, NUMBER, np.where(zero, EXACT_ZERO, np.where(infinite, MINUS_INF, SLOW)))
+    zeros = np.zeros(high.shape)
+    return (
+        kind.astype(np.int8),
+        sign,
+        np.where(usable, binary - 1 + np.where(usable, exponent, 0), np.where(zero, -_FAR, 0)),
+        np.where(usable, leading, zeros),
+        np.where(usable, base, zeros),
+        np.where(usable, width, zeros),
     )
 
 

@@ -60,6 +60,41 @@ def test_it_rounds_and_measures_as_arb_does(family, beta):
         assert ((ours[0] <= theirs[1]) & (theirs[0] <= ours[1])).all()
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("op", [reference.log_softmax, reference.logsumexp])
+def test_logarithms_are_those_of_arb(op, family):
+    fast, slow = (op(FAMILIES[family], method=method) for method in ("fast", "arb"))
+    for fmt in FORMATS:
+        assert _same(fast.round(fmt), slow.round(fmt)).all(), fmt
+    assert fast.overlaps(slow).all()
+    with np.errstate(over="ignore"):
+        y = np.nan_to_num(slow.round("float64")) * 1.25
+    ours, theirs = fast.error_ulp(y), slow.error_ulp(y)
+    assert ((ours[0] <= theirs[1]) & (theirs[0] <= ours[1])).all()
+
+
+Y = reference.softmax(RNG.normal(size=(20, 40)) * 3).round("float64")
+COTANGENTS = {
+    "normal": RNG.normal(size=Y.shape),
+    "constant": np.ones(Y.shape),
+    "tiny": RNG.normal(size=Y.shape) * 1e-300,
+    "huge": RNG.normal(size=Y.shape) * 1e300,
+    "cancelling": 1e8 + RNG.normal(size=Y.shape),
+    "special": np.where(RNG.random(Y.shape) < 0.1, np.nan, 1.0),
+}
+
+
+@pytest.mark.parametrize("name", COTANGENTS)
+def test_products_with_the_jacobian_are_the_exact_ones(name):
+    d = COTANGENTS[name]
+    fast, exact = (reference.softmax_vjp(Y, d, axis=0, method=method) for method in ("fast", "arb"))
+    for fmt in FORMATS:
+        assert _same(fast.round(fmt), exact.round(fmt)).all(), fmt
+    assert fast.overlaps(exact).all()
+    if name in {"normal", "cancelling"}:
+        assert fast.undecided == 0
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_narrow_inputs_are_the_reals_that_they_are(dtype):
     x = (RNG.normal(size=(40, 33)) * 20).astype(dtype)
