@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -51,10 +51,11 @@ def exact_factor(beta: float | Fraction) -> Fraction:
         return beta
     if isinstance(beta, bool) or not isinstance(beta, (int, float, np.integer, np.floating)):
         raise DomainError(f"beta={beta!r} is not a real number")
-    number = int(beta) if isinstance(beta, np.integer) else beta
+    given: Any = beta
+    number = given.item() if isinstance(given, np.generic) else given
     # A comparison, since an integer may be too large for every function of floats.
     if not -_LARGEST <= number <= _LARGEST:
-        raise DomainError(f"beta={repr(beta):.40} is not finite in float64")
+        raise DomainError(f"beta={beta!r:.40} is not finite in float64")
     return Fraction(*number.as_integer_ratio())
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from softcert.reference.errors import DomainError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 #: Formats that NumPy lacks, and the integers of their width, by which their bits are taken over.
 _BY_BITS = {"bfloat16": "int16", "float8_e4m3fn": "int8", "float8_e5m2": "int8"}
