@@ -98,6 +98,11 @@ def assert_one_sentence(result, *words):
         (["eval", "softmax_vjp", "0.5", "0.5"], ["y / dy"]),
         (["eval", "softmax", "1e99999999", "--exact"], ["1e99999999"]),
         (["eval", "softmax", "1/0", "--exact"], ["1/0"]),
+        (["eval", "softmax", "1e400", "1"], ["'1e400' is beyond the largest float64"]),
+        (["eval", "softmax", "-0x1p5000", "1"], ["'-0x1p5000' is beyond the largest float64"]),
+        (["eval", "softmax", "1", "--beta", "1e400"], ["'1e400' is beyond the largest float64"]),
+        (["eval", "softmax", "1e999999", "--exact"], ["takes exponents up to 5000, and '1e999999' has more"]),
+        (["eval", "softmax", "abce999999", "--exact"], ["is not a decimal number or fraction"]),
         (["spec", "--format", "pdf"], ["pdf"]),
     ],
 )

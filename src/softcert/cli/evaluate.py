@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from fractions import Fraction
-from math import gcd, isfinite, lcm
+from math import gcd, inf, isfinite, isinf, lcm
 
 import click
 
@@ -17,6 +17,7 @@ Examples:
   softcert eval softmax 0 10 --temperature 100
   softcert eval logsumexp -1e308 1e308
   softcert eval softmax 0.1 0.2 --exact
+  softcert eval log_softmax 0x1.8p-3 -0x1p+4
   softcert eval softmax_vjp 0.25 0.75 / 1 0
 """
 
@@ -44,8 +45,9 @@ def evaluate(
 ) -> None:
     """Print OP of NUMBERS in decimal digits, every one of them proven.
 
-    Each number is read as the binary64 float nearest to it, as any program would read it; with
-    --exact it is the decimal or fraction itself. An op of two operands takes them with a / between.
+    Each number, a decimal or a hexadecimal float such as 0x1.8p-3, is read as the binary64 float
+    nearest to it, as any program would read it; with --exact it is the decimal or fraction itself. An
+    op of two operands takes them with a / between.
     """
     from softcert import reference
     from softcert.backends.types import OPERANDS
@@ -99,10 +101,16 @@ def read_float(word: str) -> float:
     ------
     click.UsageError : it denotes none.
     """
+    hexadecimal = "0x" in word.lower()
     try:
-        return float.fromhex(word) if "0x" in word.lower() else float(word)
-    except (ValueError, OverflowError):
+        number = float.fromhex(word) if hexadecimal else float(word)
+    except OverflowError:  # what float.fromhex raises where float gives infinity
+        number = inf
+    except ValueError:
         raise click.UsageError(f"{word!r} is not a number") from None
+    if isinf(number) and not word.strip().lstrip("+-").lower().startswith("inf"):
+        raise click.UsageError(f"{word!r} is beyond the largest float64")
+    return number
 
 
 def read_fraction(word: str) -> Fraction:
@@ -112,13 +120,16 @@ def read_fraction(word: str) -> Fraction:
     ------
     click.UsageError : it denotes none, or more digits than are needed for anything.
     """
+    mantissa, _, exponent = word.lower().partition("e")
     try:
-        exponent = word.lower().rpartition("e")[2] if "e" in word.lower() else "0"
-        if abs(int(exponent)) <= _LARGEST_EXPONENT:
-            return Fraction(word)
+        Fraction(mantissa)
+        far = bool(exponent) and abs(int(exponent)) > _LARGEST_EXPONENT
+        number = None if far else Fraction(word)
     except (ValueError, ZeroDivisionError):
-        pass
-    raise click.UsageError(f"{word!r} is not a decimal number or fraction")
+        raise click.UsageError(f"{word!r} is not a decimal number or fraction") from None
+    if number is None:
+        raise click.UsageError(f"--exact takes exponents up to {_LARGEST_EXPONENT}, and {word!r} has more")
+    return number
 
 
 def _over_common_denominator(op: str, operands: list[list[str]]) -> tuple[list[float], Fraction]:
