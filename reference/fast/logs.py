@@ -34,6 +34,15 @@ def _log_of_sum(h: float, l: float) -> tuple[float, float, bool]:  # noqa: E741
     return gh, gl, -_CLOSE < delta < _CLOSE
 
 
+@inlined
+def _only_one(x: NDArray[np.float64]) -> bool:
+    """Whether one logit alone is finite: the sum is 1 then, and its logarithm 0, exactly."""
+    finite = 0
+    for j in range(x.size):
+        finite += x[j] > -np.inf
+    return finite == 1
+
+
 @compiled
 def logsumexp_pairs(
     x: NDArray[np.float64],
@@ -53,8 +62,9 @@ def logsumexp_pairs(
         h, l = total(q1, q2, q3)  # noqa: E741
         gh, gl, good = _log_of_sum(h, l)
         s, e = two_sum(top, gh)
+        alone = _only_one(x[i])
         high[i], low[i] = two_sum(s, e + gl)
-        error[i] = LOG_ERROR + SUM_ERROR * abs(s)
+        error[i] = 0.0 if alone else LOG_ERROR + SUM_ERROR * abs(s)
         if good:
             exponent[i] = 0
 
@@ -77,11 +87,12 @@ def log_softmax_pairs(
         q1, q2, q3, _ = weights(x[i], top, 1.0, wh, wl)
         h, l = total(q1, q2, q3)  # noqa: E741
         gh, gl, good = _log_of_sum(h, l)
+        alone = _only_one(x[i])
         for j in range(x.shape[1]):
             d, dl = two_sum(x[i, j], -top)
             s, e = two_sum(d, -gh)
             high[i, j], low[i, j] = two_sum(s, e + (dl - gl))
-            error[i, j] = LOG_ERROR + SUM_ERROR * abs(s)
+            error[i, j] = 0.0 if alone else LOG_ERROR + SUM_ERROR * abs(s)
             if x[i, j] == -np.inf:
                 high[i, j], low[i, j] = -np.inf, 0.0
                 exponent[i, j] = 0

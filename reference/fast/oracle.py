@@ -95,8 +95,11 @@ class FastRows:
         high, low = np.empty(rows.shape), np.empty(rows.shape)
         exponent = np.empty(rows.shape, dtype=np.int64)
         _in_threads(lambda p: softmax_pairs(rows[p], self.beta, high[p], low[p], exponent[p]), rows)
-        error = np.where(np.isneginf(rows) if self.beta > 0 else False, 0.0, ERROR * high)
-        return split_pairs(high.reshape(-1), low.reshape(-1), exponent.reshape(-1), error.reshape(-1))
+        alone = np.isfinite(rows).sum(axis=1, keepdims=True) == 1
+        error = np.where(alone, 0.0, ERROR * high)
+        split = split_pairs(high.reshape(-1), low.reshape(-1), exponent.reshape(-1), error.reshape(-1))
+        near_one = (high + (low + error) >= 1.0) & ~alone & (exponent == 0)
+        return _below_one(split, np.flatnonzero(near_one))
 
 
 Pairs = Callable[..., None]
@@ -169,14 +172,16 @@ def _split_chunk(
     leading = mantissa * 2.0**53
     # What lies below the leading 53 bits, in units of the last of the next 53.
     tail = np.ldexp(np.where(known, low * sign, 0.0), -binary) * 2.0**106
-    slack = np.ldexp(np.where(known, error, 0.0), -binary) * (2.0**106 * (1.0 + 2.0**-50)) + 1.0
+    slack = np.ldexp(np.where(known, error, 0.0), -binary) * (2.0**106 * (1.0 + 2.0**-50))
+    slack = np.where(error > 0.0, slack + 1.0, 0.0)
     below, above = np.floor(tail - slack), np.ceil(tail + slack)
     borrow = below < 0.0
     leading = np.where(borrow, leading - 1.0, leading)
     base = np.where(borrow, below + 2.0**53, below)
     # An interval across a power of two, or wider than a unit of the leading bits, is for the exact path.
     width = above - below
-    lost = (leading < 2.0**52) | (leading >= 2.0**53) | (base < 0.0) | ~(base + width <= 2.0**53)
+    crossing = (leading == 2.0**53 - 1.0) & (base + width > 2.0**53)
+    lost = (leading < 2.0**52) | crossing | (base < 0.0) | ~(width < 2.0**52)
     usable = known & ~lost
     kind = np.where(usable, NUMBER, np.where(zero, EXACT_ZERO, np.where(infinite, MINUS_INF, SLOW)))
     zeros = np.zeros(high.shape)
@@ -188,6 +193,16 @@ def _split_chunk(
         np.where(usable, base, zeros),
         np.where(usable, width, zeros),
     )
+
+
+def _below_one(split: Split, places: NDArray[np.int64]) -> Split:
+    """The split with probabilities that may touch 1 kept below it, as they are beside another logit."""
+    width = np.ceil(2.0 * ERROR * 2.0**106) + 2.0
+    below = (NUMBER, 1.0, -1, 2.0**53 - 1.0, 2.0**53 - width, width)
+    columns = [column.copy() for column in split.columns] if places.size else []
+    for column, value in zip(columns, below, strict=False):
+        column[places] = value
+    return Split(*columns) if places.size else split
 
 
 def _in_threads(task: Callable[[slice], None], rows: NDArray[Any]) -> None:

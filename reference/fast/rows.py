@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 LONGEST = 1 << 20
 #: Gaps from here on are left to the slower loop: their weights' low words could become subnormal.
 NEAR = 640.0
+#: Exponent of a quotient below exp(-2**20): no format tells it from any other so small.
+VANISHING = -(1 << 40)
 #: Stands for the exponent of a quotient that was not computed.
 MISSING = 1 << 40
 
@@ -177,4 +179,4 @@ def softmax_pairs(
                 high[i, j], low[i, j] = fast_two_sum(p, e)
                 exponent[i, j] = k
             else:
-                exponent[i, j] = MISSING
+                high[i, j], low[i, j], exponent[i, j] = 1.0, 0.0, VANISHING
