@@ -21,6 +21,7 @@ from softcert.conformance.minimize import minimize
 from softcert.conformance.model import Finding, Judgement, OracleError, Status, Trial, Verdict, Witness
 from softcert.conformance.profiles import Profile
 from softcert.conformance.spec import DERIVATIVE_OPS, Clause, Seedling, rows_last
+from softcert.conformance.storage import private_storage
 from softcert.conformance.tally import Tally
 
 if TYPE_CHECKING:
@@ -99,8 +100,8 @@ class Examination:
     def _drawn(self) -> Violation | None:
         if self.clause.drawn is None:
             return None
-        search = _Search(self)
-        return search.run(self.clause.drawn(self.context))
+        with private_storage():
+            return _Search(self).run(self.clause.drawn(self.context))
 
     def attempt(self, seedling: Seedling) -> Violation | None:
         """Run the trial of a seedling, count it, and return what it breaks."""
