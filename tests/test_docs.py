@@ -5,14 +5,17 @@ from __future__ import annotations
 import doctest
 import re
 import shlex
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from softcert.backends import load
 from softcert.backends.types import DTYPES, OPS, Contract
 from softcert.cli import main
+from softcert.conformance import CLAUSES
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -60,13 +63,16 @@ def test_every_page_is_reached_from_the_readme():
 
 
 def scripts():
-    """Pages with blocks to be run: ("file", name, text) and ("run", command, expected output)."""
+    """Pages with blocks to be run: ("file", name, text), ("run", command, expected output) and Python."""
     found = []
     for page in PAGES:
         steps = []
         text = page.read_text(encoding="utf-8")
-        for mark, block in re.findall(r"<!-- (file: \S+|run) -->\n```\w+\n(.*?)```", text, re.DOTALL):
-            if mark == "run":
+        marked = r"<!-- (file: \S+|run|python) -->\n```\w+\n(.*?)```"
+        for mark, block in re.findall(marked, text, re.DOTALL):
+            if mark == "python":
+                steps.append(("python", block, ""))
+            elif mark == "run":
                 steps += [
                     ("run", *step)
                     for step in re.findall(r"^\$ softcert (.+)\n((?:(?!\$ ).*\n)*)", block, re.M)
@@ -86,6 +92,9 @@ def test_shown_commands_print_what_is_shown(steps, tmp_path, monkeypatch):
         if kind == "file":
             Path(first).write_text(second, encoding="utf-8")
             continue
+        if kind == "python":
+            exec(first, {})
+            continue
         result = CliRunner().invoke(main, shlex.split(first))
         assert result.exit_code in (0, 1), result.stderr
         options = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
@@ -102,6 +111,53 @@ def test_every_option_in_the_docs_exists():
                 continue
             options = {o for p in main.commands[words[0]].params for o in (*p.opts, *p.secondary_opts)}
             assert {w for w in words if w.startswith("--")} <= options, line
+
+
+def shown_commands():
+    """Every `softcert` command in a block of any page, as its words."""
+    for page in PAGES:
+        blocks = "\n".join(re.findall(r"```.*?```", page.read_text(encoding="utf-8"), re.DOTALL))
+        for line in re.findall(r"^(?:\$ )?softcert (.+)$", blocks, re.MULTILINE):
+            yield shlex.split(line, comments=True)
+
+
+def shown_subjects():
+    """The files among the subjects of the commands shown, with the one op asked for."""
+    found = set()
+    for name, *words in shown_commands():
+        if name in ("check", "report"):
+            given = main.commands[name].make_context(name, words).params
+            subjects = [given["subject"]] if name == "check" else given["subjects"]
+            only = given["ops"][0] if len(given["ops"]) == 1 else None
+            found |= {(subject, only) for subject in subjects if ".py" in subject}
+    return sorted(found, key=str)
+
+
+@pytest.mark.parametrize(("subject", "op"), shown_subjects())
+def test_every_subject_in_the_docs_is_one(subject, op, tmp_path, monkeypatch):
+    """Also those in blocks that are not run: with the kernel of the tutorial, they can be loaded."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    tutorial = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    *_, kernel = re.findall(r"<!-- file: kernel.py -->\n```python\n(.*?)```", tutorial, re.DOTALL)
+    Path("kernel.py").write_text(kernel, encoding="utf-8")
+    assert load(subject, op).ops
+
+
+def test_every_clause_in_the_docs_exists():
+    ids = {clause.id for clause in CLAUSES}
+    groups = "|".join({clause.group for clause in CLAUSES})
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for found in re.findall(rf"\b(?<!/)(?:{groups})\.(?!py\b|md\b)[a-z]+(?:-[a-z]+)*", text):
+            # A witness file is called by its clause, op and dtype.
+            assert found in ids or any(found.startswith(f"{known}-") for known in ids), f"{page}: {found}"
+
+
+def test_the_contract_in_the_docs_is_one():
+    page = (ROOT / "docs" / "how-to" / "write-a-contract.md").read_text(encoding="utf-8")
+    (declared,) = re.findall(r"<!-- file: contract.toml -->\n```toml\n(.*?)```", page, re.DOTALL)
+    assert Contract.from_mapping(tomllib.loads(declared)).accumulator == "float32"
 
 
 # --- generated and listed ---
