@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 import signal
 import socket
@@ -167,7 +168,8 @@ def serve(connection_fd: int, lifeline_fd: int) -> None:
     lifeline_fd : socket that closes when the starter ends.
     """
     lifeline.bind(lifeline_fd)
-    signal.signal(signal.SIGTERM, _leave)
+    service = _Service()
+    signal.signal(signal.SIGTERM, service.leave)
     connection: Connection[Message, Any] = Connection(connection_fd)
     with contextlib.suppress(EOFError, ConnectionResetError, BrokenPipeError):
         task: Task = connection.recv()
@@ -175,24 +177,37 @@ def serve(connection_fd: int, lifeline_fd: int) -> None:
             connection.send(Idle())
             group: Group = connection.recv()
             try:
-                for message in _examined(task, group):
+                for message in service.examined(task, group):
                     connection.send(message)
             except Exception as error:  # noqa: BLE001 -- raised where the run was asked for
                 connection.send(Failed(_portable(error)))
 
 
-def _examined(task: Task, group: Group) -> Iterator[Message]:
-    with Worker(task.subject, op=task.op, contract=task.contract, limits=task.limits) as worker:
-        yield Described(worker.description)
-        verdicts = examine_all(worker, task, (item for _, item in group))
-        for (position, _), verdict in zip(group, verdicts, strict=True):
-            yield Reached(position, verdict)
+class _Service:
+    """The worker of the group in hand, so that it can be ended at any time."""
 
+    def __init__(self) -> None:
+        self._worker: Worker | None = None
 
-def _leave(number: int, _frame: FrameType | None) -> NoReturn:
-    """End through every clean-up, so that the subject and all that it started end too."""
-    signal.signal(number, signal.SIG_IGN)
-    sys.exit(128 + number)
+    def examined(self, task: Task, group: Group) -> Iterator[Message]:
+        with Worker(task.subject, op=task.op, contract=task.contract, limits=task.limits) as worker:
+            self._worker = worker
+            yield Described(worker.description)
+            verdicts = examine_all(worker, task, (item for _, item in group))
+            for (position, _), verdict in zip(group, verdicts, strict=True):
+                yield Reached(position, verdict)
+
+    def leave(self, number: int, _frame: FrameType | None) -> NoReturn:
+        """End the subject, all that it started, and this process.
+
+        No exception is raised for it: it would pass through libraries that have much to say of one.
+        """
+        signal.signal(number, signal.SIG_IGN)
+        try:
+            if self._worker is not None:
+                self._worker.close()
+        finally:
+            os._exit(128 + number)
 
 
 def _portable(error: Exception) -> Exception:

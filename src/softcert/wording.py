@@ -95,12 +95,16 @@ def _ending(run: Run) -> str:
 
 def _effort(run: Run) -> str:
     """Return what a run tried, and which verdicts are neither passed nor broken."""
+    from softcert.conformance.outcome import is_stopped
+
     count: Counter[str] = Counter(v.status for v in run.verdicts)
     cases = counted(sum(v.cases for v in run.verdicts), "case")
     others = [f"{count[status]} {words[count[status] > 1]}"
               for status, words in _OTHER_STATUSES.items() if count[status]]  # fmt: skip
     rest = f" ({', '.join(others)})" if others else ""
-    return f"{counted(len(run.verdicts), 'verdict')} on {cases} in {run.seconds:.1f} s{rest}"
+    # The ending of a stopped run has counted its verdicts already.
+    verdicts = "" if is_stopped(run) else f"{counted(len(run.verdicts), 'verdict')} on "
+    return f"{verdicts}{cases} in {run.seconds:.1f} s{rest}"
 
 
 def counted(number: int, noun: str) -> str:

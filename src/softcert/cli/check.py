@@ -9,7 +9,7 @@ import click
 
 from softcert.cli.console import console, print_run
 from softcert.cli.judging import Request, judge, read_contract
-from softcert.cli.options import PATH, request_options, require_current_folder
+from softcert.cli.options import PATH, request_options
 from softcert.cli.targets import Targets, subject_files
 
 if TYPE_CHECKING:
@@ -73,7 +73,6 @@ def check(
     SUBJECT is a registered name (see `softcert backends`), package.module:function or
     path/to/file.py:function with --op, or a module or file whose functions carry the op names.
     """
-    require_current_folder()
     targets = Targets(json_file, junit_file, html_folder, witness_folder)
     targets.validate(*subject_files(subject), *([Path(contract_file)] if contract_file else []))
     contract = read_contract(contract_file) if contract_file else None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 from rich.console import Console
@@ -33,11 +35,19 @@ _ENDINGS = {
 }
 
 
+class _Console(Console):
+    """A console that leaves it to the command line what a reader who went away means."""
+
+    def on_broken_pipe(self) -> NoReturn:
+        """Raise what happened; by default the process would end with status 1."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
 def console(*, err: bool = False) -> Console:
     """Return a console on stdout, or on stderr, that never wraps tables in a pipe."""
     stream = sys.stderr if err else sys.stdout
     width = None if stream.isatty() else PIPE_WIDTH
-    return Console(file=stream, width=width, highlight=False, emoji=False)
+    return _Console(file=stream, width=width, highlight=False, emoji=False)
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from softcert.cli.signals import Terminated
@@ -33,11 +35,22 @@ def _refusal(error: BaseException) -> str | None:
         return error.format_message()
     if isinstance(error, OSError) and is_unwritable(error):
         return f"cannot write to a standard stream: {(error.strerror or str(error)).lower()}"
+    if isinstance(error, FileNotFoundError) and _is_nowhere():
+        return "the current folder does not exist any more"
     # Imported only now: an error of these types has already loaded its module, and others are rare.
     from softcert.backends.types import SubjectError
     from softcert.conformance.model import RequestError
 
     return str(error) if isinstance(error, (RequestError, SubjectError)) else None
+
+
+def _is_nowhere() -> bool:
+    """Whether the folder in which the command was given is gone, without which libraries cannot be loaded."""
+    try:
+        Path.cwd()
+    except OSError:
+        return True
+    return False
 
 
 def _own_failure(error: BaseException) -> str:

@@ -72,11 +72,12 @@ def judge(subject: str, request: Request, label: str = "") -> tuple[Run, Keyboar
 
     Raises
     ------
-    KeyboardInterrupt : stopped before the first verdict.
+    KeyboardInterrupt : stopped before the examination began.
     RequestError, SubjectError, OracleError : as `softcert.check`.
     """
     from softcert.conformance import check
     from softcert.conformance.environment import available_cores
+    from softcert.conformance.parallel import Stopped
 
     steps: list[Progress] = []
     started = perf_counter()
@@ -101,7 +102,7 @@ def judge(subject: str, request: Request, label: str = "") -> tuple[Run, Keyboar
                 jobs=max(2, available_cores()),
             )
     except KeyboardInterrupt as interrupt:
-        if not steps:
+        if not steps and not isinstance(interrupt, Stopped):
             raise
         return _stopped_run(subject, request, steps, interrupt, perf_counter() - started), _cause(interrupt)
     return run, None
@@ -141,7 +142,7 @@ def _stopped_run(
             "dtypes": list(dict.fromkeys(item.dtype for item in planned)),
             "clauses": [clause.id for clause in choose_clauses(unique(request.clauses))],
             "stopped": True,
-            "planned": steps[-1].total,
+            "planned": steps[-1].total if steps else len(planned),
         },
         verdicts=tuple(sorted(verdicts, key=lambda v: order[v.clause, v.op, v.dtype])),
         seconds=seconds,

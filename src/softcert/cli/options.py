@@ -106,19 +106,6 @@ def require_writable_folder(path: str) -> None:
         raise click.UsageError(f"cannot write into the folder {path}: {_reason(error)}") from error
 
 
-def require_current_folder() -> None:
-    """Make sure that the folder in which the command was given is still there, where subjects are looked for.
-
-    Raises
-    ------
-    click.UsageError : it is not.
-    """
-    try:
-        Path.cwd()
-    except OSError as error:
-        raise click.UsageError("the current folder does not exist any more") from error
-
-
 def write_result(path: str, text: str) -> None:
     """Write a result to a file, whole or not at all; `-` is stdout.
 

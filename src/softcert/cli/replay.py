@@ -6,7 +6,7 @@ import click
 
 from softcert.cli.console import console, print_verdict
 from softcert.cli.judging import read_contract
-from softcert.cli.options import PATH, SUBJECT, require_current_folder
+from softcert.cli.options import PATH, SUBJECT
 
 EXAMPLES = """
 \b
@@ -41,7 +41,6 @@ def replay(witness_file: str, subject: str | None, contract_file: str | None) ->
     from softcert.conformance.model import BROKEN
     from softcert.conformance.wire import read_witness
 
-    require_current_folder()
     witness = read_witness(witness_file)
     contract = read_contract(contract_file) if contract_file else None
     verdict = replay_witness(witness, subject, contract)

@@ -13,7 +13,7 @@ import click
 from softcert.cli.console import announce
 from softcert.cli.errors import explain, stop_status
 from softcert.cli.judging import Request, judge
-from softcert.cli.options import PATH, request_options, require_current_folder, write_result
+from softcert.cli.options import PATH, request_options, write_result
 from softcert.cli.targets import require_report_extra, require_report_folder
 from softcert.wording import conclusion
 
@@ -61,7 +61,6 @@ def report(
 
     The exit status is 0 when the report was written, whatever it says of the subjects.
     """
-    require_current_folder()
     require_report_extra()
     require_report_folder(folder, RUNS)
     request = Request(ops, dtypes, clauses, profile, seed)
