@@ -224,7 +224,7 @@ def describe_exception(error: BaseException, limit: int = 300) -> str:
 
 
 def _place_raised(error: BaseException) -> str:
-    own = str(Path(__file__).resolve().parent)
+    own = tuple(str(Path(module).resolve().parent) for module in (__file__, importlib.__file__))
     try:
         frames = traceback.extract_tb(error.__traceback__)
     except Exception:  # noqa: BLE001 - a message without a place is better than none

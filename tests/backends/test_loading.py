@@ -153,6 +153,7 @@ def test_subjects_that_are_not_there(subject, words):
     [
         ("kernel.txt:softmax", "'kernel.txt' is not a Python source file"),
         ("kernel.py:softmax:extra", "has two colons"),
+        ("kernel.toml:softmax", "No module named 'kernel.toml'; 'kernel' is not a package"),
         ("kernel.py:softmx", "did you mean 'softmax'?"),
         ("kernel.py:nosuch", "no attribute 'nosuch'; its functions are softmax"),
         ("kernel.py:softmax.nosuch", "no attribute 'softmax.nosuch'"),
@@ -166,6 +167,7 @@ def test_files_and_functions_that_are_not_there(write, monkeypatch, tmp_path, su
     with pytest.raises(SubjectError) as caught:
         load(subject)
     assert words in str(caught.value)
+    assert "__init__.py" not in str(caught.value)
 
 
 def test_paths_and_the_home_folder_are_understood(write, monkeypatch, tmp_path):
