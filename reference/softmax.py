@@ -94,9 +94,18 @@ def softmax(x: ArrayLike, axis: int = -1, beta: float | Fraction = 1.0, method: 
     return _rowwise(rows, shape, axis, row_of)
 
 
+def _plain(x: ArrayLike, axis: int) -> tuple[NDArray[Any], int]:
+    """An array of numbers as it came, if it is one, and the length of its rows; 0 where no axis is said.
+
+    What is more than an array, a masked one for instance, is refused or converted as anything else.
+    """
+    array = x if type(x) is np.ndarray else as_floats(x)[0]
+    whole = np.issubdtype(type(axis), np.integer)
+    return array, array.shape[axis] if whole and -array.ndim <= axis < array.ndim else 0
+
+
 def _softmax_fast(x: ArrayLike, axis: int, beta: Fraction) -> Enclosure:
-    array = x if isinstance(x, np.ndarray) else as_floats(x)[0]
-    n = array.shape[axis] if array.ndim and -array.ndim <= axis < array.ndim else 0
+    array, n = _plain(x, axis)
     if not many_rows.takes(array.dtype, n, beta):
         return softmax(x, axis, beta, method="arb")
     fmt = format_of(array.dtype)
@@ -149,8 +158,7 @@ def logsumexp(x: ArrayLike, axis: int = -1, method: str = "auto") -> Enclosure:
 
 
 def _logs_fast(x: ArrayLike, axis: int, *, reduces: bool) -> Enclosure:
-    array = x if isinstance(x, np.ndarray) else as_floats(x)[0]
-    n = array.shape[axis] if array.ndim and -array.ndim <= axis < array.ndim else 0
+    array, n = _plain(x, axis)
     if not many_rows.takes(array.dtype, n, Fraction(1)):
         return (logsumexp if reduces else log_softmax)(x, axis, method="arb")
     source, prec = oracle("arb"), first_precision(format_of(array.dtype))

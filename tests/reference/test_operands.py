@@ -38,6 +38,16 @@ def test_what_holds_no_numbers_is_refused(x, words):
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("op", ["softmax", "log_softmax", "logsumexp"])
+def test_the_fast_method_refuses_the_same(op):
+    rows = np.ones((300, 64), np.float32)
+    function = reference.OPS[op]
+    with pytest.raises(DomainError, match="masked array"):
+        function(np.ma.array(rows, mask=rows > 1), method="fast")
+    with pytest.raises(DomainError, match="axis='a' is not an integer"):
+        function(rows, axis="a", method="fast")
+
+
 def test_a_beta_beyond_every_float_is_refused_in_short():
     with pytest.raises(DomainError, match="is not finite in float64") as caught:
         reference.softmax([1.0, 2.0], beta=10**400)
