@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from softcert.backends.rules import POSITIVE, SWITCH, Rule, one_of, require, shown
+from softcert.backends.rules import POSITIVE, SWITCH, Rule, instance_of, names_in, one_of, require, shown
 from softcert.errors import SoftcertError
 
 Array = NDArray[Any]
@@ -158,6 +158,24 @@ def _is_none(value: object) -> bool:
     return isinstance(value, str) and value == "none"
 
 
+def _are_dtypes(value: object) -> bool:
+    return isinstance(value, tuple) and set(value) <= set(DTYPES)
+
+
+#: What each part of a backend may be.
+_PARTS: Mapping[str, Rule] = MappingProxyType(
+    {
+        "name": instance_of(str, "a string"),
+        "ops": instance_of(Mapping, "a mapping from op names to functions"),
+        "dtypes": Rule(_are_dtypes, f"some of {', '.join(DTYPES)}"),
+        "contract": instance_of(Contract, "a softcert.Contract"),
+        "beta": SWITCH,
+        "assumed": SWITCH,
+    }
+)
+_KERNELS: Mapping[str, Rule] = MappingProxyType(dict.fromkeys(OPS, Rule(callable, "a function")))
+
+
 @dataclass(frozen=True)
 class Backend:
     """An implementation under test: kernels by op name, and what it says of itself.
@@ -180,6 +198,13 @@ class Backend:
     beta: bool = False
     versions: Mapping[str, str] = field(default_factory=dict)
     assumed: bool = False
+
+    def __post_init__(self) -> None:
+        # What is wrong here would otherwise be found by a call, and told as a failure of the kernel.
+        object.__setattr__(self, "dtypes", names_in(self.dtypes, "dtypes", SubjectError))
+        values = {name: getattr(self, name) for name in _PARTS}
+        require(_PARTS, values, SubjectError, "backend")
+        require(_KERNELS, self.ops, SubjectError, "op")
 
 
 @dataclass(frozen=True)

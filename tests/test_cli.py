@@ -98,6 +98,10 @@ def assert_one_sentence(result, *words):
         (["eval", "softmax_vjp", "0.5", "0.5"], ["y / dy"]),
         (["eval", "softmax", "1e99999999", "--exact"], ["1e99999999"]),
         (["eval", "softmax", "1/0", "--exact"], ["1/0"]),
+        (
+            ["check", "numpy", "--op", "logsumexp", "--clause", "limits.argmax"],
+            ["limits.argmax does not speak of logsumexp"],
+        ),
         (["eval", "softmax", "1e400", "1"], ["'1e400' is beyond the largest float64"]),
         (["eval", "softmax", "-0x1p5000", "1"], ["'-0x1p5000' is beyond the largest float64"]),
         (["eval", "softmax", "1", "--beta", "1e400"], ["'1e400' is beyond the largest float64"]),

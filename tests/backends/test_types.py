@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import softcert
-from softcert.backends import Contract, SubjectError
+from softcert.backends import Backend, Contract, SubjectError
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,34 @@ def test_files_without_null_say_none_and_may_name_their_table():
 
 def test_numbers_of_numpy_are_numbers():
     assert Contract(exp_ulp=np.float32(2.5)).to_mapping()["exp_ulp"] == 2.5
+
+
+def softmax(x, axis=-1):
+    return x
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ({"name": 3}, "backend name has to be a string, not 3"),
+        ({"ops": [softmax]}, "ops has to be a mapping from op names to functions"),
+        ({"ops": {"softmax": 3}}, "op softmax has to be a function, not 3"),
+        ({"ops": {"softmx": softmax}}, "op 'softmx' is unknown; did you mean 'softmax'?"),
+        ({"dtypes": ("float33",)}, "dtypes has to be some of float64, float32, float16, bfloat16"),
+        ({"dtypes": 3}, "dtypes has to be a name or a list of names, not 3"),
+        ({"contract": {"exp_ulp": 2.0}}, "contract has to be a softcert.Contract"),
+        ({"beta": "yes"}, "beta has to be True or False"),
+    ],
+)
+def test_a_backend_of_wrong_parts_is_refused(parts, words):
+    with pytest.raises(SubjectError) as caught:
+        Backend(**{"name": "mine", "ops": {"softmax": softmax}, **parts})
+    assert words in str(caught.value)
+
+
+def test_one_dtype_or_a_list_of_them_is_taken():
+    for dtypes in ("float32", ["float32"], ("float32",)):
+        assert Backend("mine", {"softmax": softmax}, dtypes).dtypes == ("float32",)
 
 
 def test_every_refusal_is_a_softcert_error():
