@@ -44,13 +44,15 @@ _GAP = 2
 
 
 def grade_lines(run: Run, width: int) -> list[Text]:
-    """Return a heading and a line per op and dtype: grade, worst certified error, how its clauses ended.
+    """Return a line per op and dtype, under a heading: grade, worst certified error, how its clauses ended.
 
     Parameters
     ----------
     width : columns of the terminal.
     """
     rows = [_cells(op, dtype, verdicts, run) for (op, dtype), verdicts in by_format(run.verdicts).items()]
+    if not rows:
+        return []
     for short, columns in _layouts():
         table = [[Text(column.short if short else column.heading) for column in _COLUMNS], *rows]
         if _width(table, columns) <= width:
