@@ -1,5 +1,8 @@
 """Ground truth: every op as certified enclosures of the exact mathematical value."""
 
+from softcert.reference.attention import attention, attention_lse, attention_merge
+from softcert.reference.attention_check import ATTENTION_OPS, cross_check_attention
+from softcert.reference.attention_gradients import attention_vjp
 from softcert.reference.cross_check import OPS, cross_check
 from softcert.reference.enclosure import Enclosure
 from softcert.reference.errors import DomainError, OracleDisagreement, UndecidedRounding
@@ -15,6 +18,7 @@ from softcert.reference.interval import Interval
 from softcert.reference.softmax import log_softmax, logsumexp, softmax
 
 __all__ = [
+    "ATTENTION_OPS",
     "FORMATS",
     "OPS",
     "DomainError",
@@ -23,7 +27,12 @@ __all__ = [
     "Interval",
     "OracleDisagreement",
     "UndecidedRounding",
+    "attention",
+    "attention_lse",
+    "attention_merge",
+    "attention_vjp",
     "cross_check",
+    "cross_check_attention",
     "exact_sum",
     "format_of",
     "log_softmax",
