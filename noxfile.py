@@ -136,7 +136,9 @@ def minimums(session: nox.Session) -> None:
     floor.write_text("\n".join(_lowest_versions()) + "\n", encoding="utf-8")
     session.install("-c", str(floor), "-e", ".[report,test,peers]")
     # Old releases use what newer ones of their own dependencies deprecate.
-    session.run("pytest", "-n", "2", "-W", "ignore::DeprecationWarning", *session.posargs)
+    session.run(
+        "pytest", "-m", "not slow", *_in_parallel(), "-W", "ignore::DeprecationWarning", *session.posargs
+    )
 
 
 @nox.session

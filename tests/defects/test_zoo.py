@@ -51,6 +51,8 @@ def _parameters(expect):
 
 
 def _run(entry, clauses=None):
+    if "torch" in Path(entry["file"]).stem:
+        pytest.importorskip("torch")
     declared = {"contract": Contract.from_mapping(entry["contract"])} if "contract" in entry else {}
     if Path(entry["file"]).stem == "failures":
         declared["limits"] = Limits(seconds=2.0)
