@@ -219,8 +219,8 @@ def _lse(cells: Cells, row: ScoreRow, source: AttentionOracle, prec: int) -> int
 
 
 def _evaluate_lse(source: AttentionOracle, row: ScoreRow, prec: int) -> list[Interval]:
-    value = source.logsumexp(row, prec)
-    return [above_score(value, row.scores[row.top]) if len(row.member) > 1 else value]
+    # a single key whose score is rational was dealt with, and an irrational one is no boundary
+    return [above_score(source.logsumexp(row, prec), row.scores[row.top])]
 
 
 def attention_merge(

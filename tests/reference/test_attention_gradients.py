@@ -132,6 +132,21 @@ def test_out_and_lse_are_taken_as_given(method):
     assert dv.digits(12).tolist() == [[mp.nstr(2 * mp.e, 12)]]
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("scale", "depth"), [(Fraction(3), 1), (None, 4)])
+def test_the_scale_multiplies_the_gradients(method, scale, depth):
+    """All entries 0 but the first, lse the score, so that P = 1; dP - D = 10 - 8."""
+    factor = Fraction(1, 2) if scale is None else scale
+    q, k = np.zeros((1, depth)), np.zeros((1, depth))
+    q[0, 0], k[0, 0] = 2.0, 3.0
+    dq, dk, _ = reference.attention_vjp(
+        q, k, [[5.0]], [[4.0]], [float(6 * factor)], [[2.0]], scale=scale, method=method
+    )
+    assert dq[0, 0].contains(6 * factor).all()
+    assert dk[0, 0].contains(4 * factor).all()
+    assert dq.is_exact().all()
+
+
 def test_what_cancels_is_exactly_zero():
     """Two tied keys with the same key vector: their slopes are opposite, and dq is 0."""
     q, k, v = [[1.0, 2.0]], [[1.0, 1.0], [1.0, 1.0]], [[0.0], [2.0]]
