@@ -72,9 +72,8 @@ def check(
     contract : judge by this contract, or mapping of its fields, in place of the subject's own.
     limits : time and memory of one call.
     progress : called after each verdict.
-    jobs : processes to examine in, each op and dtype in one of them; the verdicts do not depend on it. More
-        than one starts fresh interpreters, so the calling script must be importable (a `__main__` guard).
-        A `Backend` or function, which lives in this process, is examined in one.
+    jobs : processes to examine in, each op and dtype in one of them; the verdicts do not depend on it. A
+        `Backend` or function, which lives in this process, is examined in one.
 
     Raises
     ------
