@@ -173,9 +173,11 @@ def test_lse_lies_above_a_midpoint_however_small_the_other_weights(method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_lse_of_tied_keys(method):
-    """Three keys of the largest score and one of score 0: log(3 e + 1)."""
-    lse = reference.attention_lse([[1.0]], [[1.0]] * 3 + [[0.0]], [[1.0]] * 4, method=method)[1]
-    assert lse.digits(20).tolist() == [mp.nstr(mp.log(3 * mp.e + 1), 20)]
+    """Three keys of score 1 and two of score 0, whose values are 1 and 0."""
+    k, v = [[1.0]] * 3 + [[0.0]] * 2, [[1.0]] * 3 + [[0.0]] * 2
+    out, lse = reference.attention_lse([[1.0]], k, v, method=method)
+    assert lse.digits(20).tolist() == [mp.nstr(mp.log(3 * mp.e + 2), 20)]
+    assert out.digits(20).tolist() == [[mp.nstr(3 * mp.e / (3 * mp.e + 2), 20)]]
 
 
 # masks
