@@ -106,6 +106,14 @@ def test_random_operands_against_the_definition(rng, method, depth):
     assert agrees(lse, wanted[1])
 
 
+@pytest.mark.parametrize("fmt", ["float64", "float32", "bfloat16", "float8_e5m2"])
+def test_correctly_rounded_results_are_within_half_an_ulp(rng, fmt):
+    for enclosure in reference.attention_lse(*operands(rng), mask=MASK):
+        lower, upper = enclosure.error_ulp(enclosure.round(fmt))
+        assert (lower <= upper).all()
+        assert (upper <= 0.5).all()
+
+
 # exactness
 
 
@@ -256,6 +264,22 @@ def test_a_mask_that_is_no_number_gives_nan(bias):
     out, lse = reference.attention_lse([[1.0]], [[1.0], [2.0]], [[1.0], [2.0]], mask=[[0.0, bias]])
     assert out.digits(3).tolist() == [["nan"]]
     assert lse.digits(3).tolist() == ["nan"]
+
+
+def test_a_mask_does_not_matter_where_causality_hides():
+    mask = [[0.0, NAN], [0.0, 0.0]]
+    q = np.ones((2, 1))
+    masked = reference.attention(q, q, [[1.0], [2.0]], mask=mask, causal=True)
+    assert masked.round("float64").tolist() == [[1.0], [1.5]]
+
+
+def test_tensors_are_taken_as_arrays(rng):
+    torch = pytest.importorskip("torch")
+    arrays = [*operands(rng), MASK]
+    q, k, v, mask = map(torch.tensor, arrays)
+    ours = reference.attention(q, k, v, mask=mask)
+    theirs = reference.attention(*arrays[:3], mask=MASK)
+    assert ours.round("float64").tolist() == theirs.round("float64").tolist()
 
 
 # heads and formats
