@@ -171,7 +171,7 @@ def _check_shapes(q: tuple[int, ...], k: tuple[int, ...], v: tuple[int, ...]) ->
 
 def _causal(causal: bool | str, length: int, keys: int) -> NDArray[np.bool_]:
     """(L, S): which keys precede each query."""
-    if not (isinstance(causal, (bool, np.bool_)) or causal in CAUSAL):
+    if not (isinstance(causal, (bool, np.bool_)) or (isinstance(causal, str) and causal in CAUSAL)):
         raise DomainError(f"causal={causal!r} is not one of {', '.join(map(repr, CAUSAL))}")
     offset = 0 if causal == "top-left" else keys - length
     if not causal:

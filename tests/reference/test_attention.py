@@ -321,6 +321,7 @@ def test_shapes_that_do_not_fit(shapes, message):
     [
         ({"scale": NAN}, "scale=nan"),
         ({"causal": "left"}, "causal='left'"),
+        ({"causal": np.array([True, False])}, "causal=array"),
         ({"mask": np.ones((3, 3), dtype=bool)}, "broadcast"),
         ({"mask": [[1.0], [1.0, 2.0]]}, "mask is ragged"),
     ],
