@@ -169,9 +169,9 @@ def _check_shapes(q: tuple[int, ...], k: tuple[int, ...], v: tuple[int, ...]) ->
         raise DomainError(f"q has {q[-3]} heads, which is no multiple of the {k[-3]} heads of k and v")
 
 
-def _causal(causal: bool | str, length: int, keys: int) -> NDArray[np.bool_]:
+def _causal(causal: object, length: int, keys: int) -> NDArray[np.bool_]:
     """(L, S): which keys precede each query."""
-    if not (isinstance(causal, (bool, np.bool_)) or (isinstance(causal, str) and causal in CAUSAL)):
+    if not isinstance(causal, (bool, np.bool_, str)) or causal not in CAUSAL:
         raise DomainError(f"causal={causal!r} is not one of {', '.join(map(repr, CAUSAL))}")
     offset = 0 if causal == "top-left" else keys - length
     if not causal:
