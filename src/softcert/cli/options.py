@@ -7,14 +7,19 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    _Text = click.ParamType[str]
+else:  # generic from click 8.3 on
+    _Text = click.ParamType
 
 Command = Callable[..., Any]
 
 
-class _NonEmpty(click.ParamType[str]):
+class _NonEmpty(_Text):
     """A text that says something: an empty one is a variable that a script never set."""
 
     def __init__(self, name: str) -> None:
