@@ -235,3 +235,14 @@ def test_it_refuses_altered_arithmetic():
     finally:
         fpenv.restore()
     np.testing.assert_array_equal(reference.softmax(x, method="fast").round("float64"), expected)
+
+
+def test_it_refuses_flushed_subnormals():
+    torch = pytest.importorskip("torch")
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor cannot flush subnormals")
+    try:
+        with pytest.raises(AlteredArithmetic, match="flushes subnormals to zero"):
+            reference.softmax(np.array([[1.0, 2.0, 3.0]]), method="fast").round("float64")
+    finally:
+        torch.set_flush_denormal(False)
