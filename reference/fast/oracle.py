@@ -98,7 +98,8 @@ class FastRows:
         alone = np.isfinite(rows).sum(axis=1, keepdims=True) == 1
         error = np.where(alone, 0.0, ERROR * high)
         split = split_pairs(high.reshape(-1), low.reshape(-1), exponent.reshape(-1), error.reshape(-1))
-        near_one = (high + (low + error) >= 1.0) & ~alone & (exponent == 0)
+        # Word by word: a sum would round 1 - 2**-60 to 1.
+        near_one = (high >= 1.0) & (low + error >= 0.0) & ~alone & (exponent == 0)
         return _below_one(split, np.flatnonzero(near_one))
 
 
@@ -178,10 +179,17 @@ def _split_chunk(
     borrow = below < 0.0
     leading = np.where(borrow, leading - 1.0, leading)
     base = np.where(borrow, below + 2.0**53, below)
-    # An interval across a power of two, or wider than a unit of the leading bits, is for the exact path.
     width = above - below
-    crossing = (leading == 2.0**53 - 1.0) & (base + width > 2.0**53)
-    lost = (leading < 2.0**52) | crossing | (base < 0.0) | ~(width < 2.0**52)
+    # Below a power of two the units are half as large.
+    halved = leading < 2.0**52
+    carry = halved & (base >= 2.0**52)
+    leading = np.where(halved, 2.0 * leading + carry, leading)
+    base = np.where(halved, 2.0 * base - np.where(carry, 2.0**53, 0.0), base)
+    width = np.where(halved, 2.0 * width, width)
+    binary = binary - halved
+    # An interval across a power of two, or wider than a unit of the leading bits, is for the exact path.
+    crossing = (leading == 2.0**53 - 1.0) & (base > 2.0**53 - width)
+    lost = crossing | (base < 0.0) | ~(width < 2.0**52)
     usable = known & ~lost
     kind = np.where(usable, NUMBER, np.where(zero, EXACT_ZERO, np.where(infinite, MINUS_INF, SLOW)))
     zeros = np.zeros(high.shape)

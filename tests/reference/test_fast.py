@@ -95,6 +95,25 @@ def test_products_with_the_jacobian_are_the_exact_ones(name):
         assert fast.undecided == 0
 
 
+@pytest.mark.parametrize("gap", [20.0, 36.5, 37.5, 38.0, 41.6, 50.0, 60.0, 67.0, 68.0, 70.0, 500.0])
+def test_errors_beside_one_are_counted_from_the_exact_value(gap):
+    """1 - exp(-gap), which binary64 does not tell from 1, and the errors of its neighbours."""
+    x = np.array([[0.0, -gap]])
+    fast, slow = (reference.softmax(x, method=method) for method in ("fast", "arb"))
+    for y in (slow.round("float64"), np.nextafter(slow.round("float64"), 0.0)):
+        ours, theirs = fast.signed_error_ulp(y), slow.signed_error_ulp(y)
+        assert ((ours[0] <= theirs[1]) & (theirs[0] <= ours[1])).all()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("op", [reference.softmax, reference.log_softmax, reference.logsumexp])
+def test_errors_below_an_ulp_are_those_of_arb(op, family):
+    fast, slow = (op(FAMILIES[family], method=method) for method in ("fast", "arb"))
+    y = slow.round("float64")
+    ours, theirs = fast.signed_error_ulp(y), slow.signed_error_ulp(y)
+    assert ((ours[0] <= theirs[1]) & (theirs[0] <= ours[1])).all()
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_narrow_inputs_are_the_reals_that_they_are(dtype):
     x = (RNG.normal(size=(40, 33)) * 20).astype(dtype)
