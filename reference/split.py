@@ -23,7 +23,7 @@ NUMBER, EXACT_ZERO, IS_NAN, PLUS_INF, MINUS_INF, SLOW = range(6)
 _BITS = 106
 _MASK = (1 << 53) - 1
 #: Exponents are cut off here, far outside every format: only "negligible" or "beyond" is left to say.
-_FAR = 1 << 40
+FAR = 1 << 40
 #: An interval wider than 2**-66 of its value is refined first.
 _WIDTH_BITS = 40
 _RATIONAL_PRECISION = 192
@@ -96,7 +96,7 @@ def _split_cell(cells: Cells, k: int) -> _Entry:
         kind = IS_NAN if value != value else PLUS_INF if value > 0 else MINUS_INF  # noqa: PLR0124 - the NaN test
         return (kind, 1, 0, 0, 0, 0)
     if value.lo == value.hi == 0:
-        return (EXACT_ZERO, 1, -_FAR, 0, 0, 0)  # far below: its ulp is the smallest subnormal
+        return (EXACT_ZERO, 1, -FAR, 0, 0, 0)  # far below: its ulp is the smallest subnormal
     while (entry := split_interval(value)) is None:
         precision = cells.precision(k)
         if precision is None or precision >= _STRADDLE_PRECISION:
@@ -132,8 +132,8 @@ def split_interval(t: Interval) -> _Entry | None:
     if width >> _WIDTH_BITS:
         return None
     binade = bits - 1 + exp
-    if not -_FAR < binade < _FAR:
-        binade = _FAR if binade > 0 else -_FAR
+    if not -FAR < binade < FAR:
+        binade = FAR if binade > 0 else -FAR
     return (NUMBER, sign, binade, base >> 53, base & _MASK, width)
 
 

@@ -23,8 +23,8 @@ LARGEST_GAP = 2.0**20
 _TABLE_BITS = 8
 _SIZE = 1 << _TABLE_BITS
 #: Adding it rounds to an integer, which its low bits then hold.
-_TO_INTEGER = 1.5 * 2.0**52
-_BIAS = int(np.float64(_TO_INTEGER).view(np.int64))
+TO_INTEGER = 1.5 * 2.0**52
+TO_INTEGER_BITS = int(np.float64(TO_INTEGER).view(np.int64))
 
 
 def _words(value: Any, count: int) -> tuple[float, ...]:
@@ -71,9 +71,9 @@ def exp_dw(a: float, b: float, c: float) -> tuple[float, float, int]:
     r = a + b + c - n log(2)/256 lies within 2**-9.5; exp(r) - 1 = r + r^2 (1/2 + r (1/6 + r (1/24 + ...)))
     is taken in double words down to 1/24.
     """
-    shifted = fma(a, _INVERSE, _TO_INTEGER)
-    n = shifted - _TO_INTEGER
-    integer = bits_of(shifted) - _BIAS
+    shifted = fma(a, _INVERSE, TO_INTEGER)
+    n = shifted - TO_INTEGER
+    integer = bits_of(shifted) - TO_INTEGER_BITS
     head = fma(-n, _STEP_1, a)
     p = n * _STEP_2
     pe = fma(n, _STEP_2, -p)

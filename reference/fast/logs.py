@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from softcert.reference.fast.compiled import compiled, from_bits, inlined
+from softcert.reference.fast.compiled import compiled, inlined
 from softcert.reference.fast.double_word import exp_dw, two_sum
-from softcert.reference.fast.rows import MISSING, largest, product, total, weights
+from softcert.reference.fast.rows import MISSING, largest, power_of_two, product, total, weights
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,7 +28,7 @@ def _log_of_sum(h: float, l: float) -> tuple[float, float, bool]:  # noqa: E741
     y = math.log(h)
     eh, el, k = exp_dw(-y, 0.0, 0.0)
     p, e = product(h, l, eh, el)
-    scale = from_bits((k + 1023) << 52)
+    scale = power_of_two(k)
     delta = (p * scale - 1.0) + e * scale
     gh, gl = two_sum(y, delta - 0.5 * delta * delta)
     return gh, gl, -_CLOSE < delta < _CLOSE
@@ -43,6 +43,26 @@ def _only_one(x: NDArray[np.float64]) -> bool:
     return finite == 1
 
 
+@inlined
+def _logarithm(
+    x: NDArray[np.float64], high: NDArray[np.float64], low: NDArray[np.float64]
+) -> tuple[float, float, float, float, bool]:
+    """(largest logit, log of the sum beside it in two words, its error, whether they are known) of a row.
+
+    Parameters
+    ----------
+    high, low : room for the row's weights.
+    """
+    top, special = largest(x)
+    if special or top == -np.inf:
+        return top, 0.0, 0.0, 0.0, False
+    q1, q2, q3, _ = weights(x, top, 1.0, high, low)
+    h, l = total(q1, q2, q3)  # noqa: E741
+    gh, gl, good = _log_of_sum(h, l)
+    # One finite logit alone: the sum is 1 and its logarithm 0, exactly.
+    return top, gh, gl, 0.0 if _only_one(x) else LOG_ERROR, good
+
+
 @compiled
 def logsumexp_pairs(
     x: NDArray[np.float64],
@@ -54,19 +74,11 @@ def logsumexp_pairs(
     """Logsumexp of rows as high + low up to an absolute error; exponent `MISSING` where it is not given."""
     wh, wl = np.empty(x.shape[1]), np.empty(x.shape[1])
     for i in range(x.shape[0]):
-        exponent[i] = MISSING
-        top, special = largest(x[i])
-        if special or top == -np.inf:
-            continue
-        q1, q2, q3, _ = weights(x[i], top, 1.0, wh, wl)
-        h, l = total(q1, q2, q3)  # noqa: E741
-        gh, gl, good = _log_of_sum(h, l)
+        top, gh, gl, slack, known = _logarithm(x[i], wh, wl)
         s, e = two_sum(top, gh)
-        alone = _only_one(x[i])
         high[i], low[i] = two_sum(s, e + gl)
-        error[i] = 0.0 if alone else LOG_ERROR + SUM_ERROR * abs(s)
-        if good:
-            exponent[i] = 0
+        error[i] = slack + SUM_ERROR * abs(s) if slack > 0.0 else 0.0
+        exponent[i] = 0 if known else MISSING
 
 
 @compiled
@@ -80,21 +92,13 @@ def log_softmax_pairs(
     """log_softmax of rows, as `logsumexp_pairs`; high is -inf at a logit -inf."""
     wh, wl = np.empty(x.shape[1]), np.empty(x.shape[1])
     for i in range(x.shape[0]):
-        exponent[i] = MISSING
-        top, special = largest(x[i])
-        if special or top == -np.inf:
-            continue
-        q1, q2, q3, _ = weights(x[i], top, 1.0, wh, wl)
-        h, l = total(q1, q2, q3)  # noqa: E741
-        gh, gl, good = _log_of_sum(h, l)
-        alone = _only_one(x[i])
+        top, gh, gl, slack, known = _logarithm(x[i], wh, wl)
         for j in range(x.shape[1]):
             d, dl = two_sum(x[i, j], -top)
             s, e = two_sum(d, -gh)
             high[i, j], low[i, j] = two_sum(s, e + (dl - gl))
-            error[i, j] = 0.0 if alone else LOG_ERROR + SUM_ERROR * abs(s)
-            if x[i, j] == -np.inf:
+            error[i, j] = slack + SUM_ERROR * abs(s) if slack > 0.0 else 0.0
+            masked = x[i, j] == -np.inf
+            if masked:
                 high[i, j], low[i, j] = -np.inf, 0.0
-                exponent[i, j] = 0
-            elif good and d > -np.inf:
-                exponent[i, j] = 0
+            exponent[i, j] = 0 if known and (masked or d > -np.inf) else MISSING

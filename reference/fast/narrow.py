@@ -12,8 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from softcert.reference.fast.compiled import bits_of, compiled, fma, from_bits, inlined
-from softcert.reference.fast.rows import largest, quotients, reciprocal, total, weights
+from softcert.reference.fast.compiled import bits_of, compiled, fma, inlined
+from softcert.reference.fast.double_word import TO_INTEGER, TO_INTEGER_BITS
+from softcert.reference.fast.rows import (
+    BITS_1,
+    BITS_2,
+    CUT_1,
+    CUT_2,
+    UNIT_1,
+    UNIT_2,
+    largest,
+    power_of_two,
+    quotients,
+    reciprocal,
+    total,
+    weights,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,23 +38,19 @@ ROUNDED_ERROR = 2.0**-50
 
 #: From here on a weight is below 2**-230, which rounds to 0.
 _NEGLIGIBLE = -160.0
-_TO_INTEGER = 1.5 * 2.0**52
-_EXPONENT_ONE = 1023 - int(np.float64(_TO_INTEGER).view(np.int64))
 _INVERSE = 1.0 / math.log(2.0)
 _LOG2_HIGH = math.floor(math.log(2.0) * 2.0**32) * 2.0**-32
 _LOG2_LOW = 1.908214929270587700e-10
 _C2, _C3, _C4, _C5, _C6, _C7, _C8, _C9, _C10, _C11, _C12, _C13 = (
     1.0 / math.factorial(k) for k in range(2, 14)
 )
-_CUT_1, _CUT_2 = (1.5 * 2.0 ** (52 + g) for g in (-42, -85))
-_BITS_1, _BITS_2 = (int(np.float64(c).view(np.int64)) for c in (_CUT_1, _CUT_2))
 
 
 @inlined
 def _exp(d: float) -> float:
     """exp(d) for -160 <= d <= 0: n = round(d / log 2), then 13 terms of the series at d - n log 2."""
-    shifted = fma(d, _INVERSE, _TO_INTEGER)
-    n = shifted - _TO_INTEGER
+    shifted = fma(d, _INVERSE, TO_INTEGER)
+    n = shifted - TO_INTEGER
     r = fma(-n, _LOG2_LOW, fma(-n, _LOG2_HIGH, d))
     p = fma(r, _C13, _C12)
     p = fma(p, r, _C11)
@@ -54,7 +64,7 @@ def _exp(d: float) -> float:
     p = fma(p, r, _C3)
     p = fma(p, r, _C2)
     p = fma(p, r, 1.0)
-    return fma(p, r, 1.0) * from_bits((bits_of(shifted) + _EXPONENT_ONE) << 52)
+    return fma(p, r, 1.0) * power_of_two(bits_of(shifted) - TO_INTEGER_BITS)
 
 
 @compiled
@@ -66,9 +76,9 @@ def narrow_weights(x: NDArray[Any], top: float, out: NDArray[np.float64]) -> tup
         w = _exp(d if d > _NEGLIGIBLE else _NEGLIGIBLE)
         w = w if d > _NEGLIGIBLE else 0.0
         out[j] = w
-        cut = w + _CUT_1
-        q1 += bits_of(cut) - _BITS_1
-        q2 += bits_of((w - (cut - _CUT_1)) + _CUT_2) - _BITS_2
+        cut = w + CUT_1
+        q1 += bits_of(cut) - BITS_1
+        q2 += bits_of((w - (cut - CUT_1)) + CUT_2) - BITS_2
     return q1, q2
 
 
@@ -95,7 +105,7 @@ def softmax_binary32(x: NDArray[Any], error: float, out: NDArray[Any], undecided
             undecided[i] = -1
             continue
         q1, q2 = narrow_weights(x[i], np.float64(top), plain)
-        r = 1.0 / (float(q1) * 2.0**-42 + float(q2) * 2.0**-85)
+        r = 1.0 / (float(q1) * UNIT_1 + float(q2) * UNIT_2)
         undecided[i] = narrowed(plain, r, NARROW_ERROR, out[i])
         if undecided[i] == 0:
             continue

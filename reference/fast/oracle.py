@@ -17,7 +17,7 @@ from softcert.reference.fast import environment
 from softcert.reference.fast.narrow import softmax_binary32
 from softcert.reference.fast.rows import LONGEST, MISSING, softmax_binary64, softmax_pairs
 from softcert.reference.formats import FORMATS, FloatFormat
-from softcert.reference.split import EXACT_ZERO, MINUS_INF, NUMBER, SLOW, Split, round_split
+from softcert.reference.split import EXACT_ZERO, FAR, MINUS_INF, NUMBER, SLOW, Split, round_split
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 ERROR = 2.0**-98
 #: Below so many elements a second thread costs more than it brings.
 _WORTH_A_THREAD = 1 << 15
-
-_FAR = 1 << 40
 
 
 def threads() -> int:
@@ -196,7 +194,7 @@ def _split_chunk(
     return (
         kind.astype(np.int8),
         sign,
-        np.where(usable, binary - 1 + np.where(usable, exponent, 0), np.where(zero, -_FAR, 0)),
+        np.where(usable, binary - 1 + np.where(usable, exponent, 0), np.where(zero, -FAR, 0)),
         np.where(usable, leading, zeros),
         np.where(usable, base, zeros),
         np.where(usable, width, zeros),

@@ -27,15 +27,16 @@ MISSING = 1 << 40
 
 _EXPONENT_BIAS = 1023
 _GRIDS = (-42, -85, -128)
-_CUT_1, _CUT_2, _CUT_3 = (1.5 * 2.0 ** (52 + g) for g in _GRIDS)
-_BITS_1, _BITS_2, _BITS_3 = (int(np.float64(c).view(np.int64)) for c in (_CUT_1, _CUT_2, _CUT_3))
-_UNIT_1, _UNIT_2, _UNIT_3 = (2.0**g for g in _GRIDS)
+CUT_1, CUT_2, _CUT_3 = (1.5 * 2.0 ** (52 + g) for g in _GRIDS)
+BITS_1, BITS_2, _BITS_3 = (int(np.float64(c).view(np.int64)) for c in (CUT_1, CUT_2, _CUT_3))
+UNIT_1, UNIT_2, _UNIT_3 = (2.0**g for g in _GRIDS)
 _HALF_WORD = 2.0**32
 _LOW_HALF = (1 << 32) - 1
 
 
 @inlined
-def _power_of_two(k: int) -> float:
+def power_of_two(k: int) -> float:
+    """2**k for normal numbers."""
     return from_bits((k + _EXPONENT_BIAS) << 52)
 
 
@@ -73,27 +74,27 @@ def weights(
         near = d > -NEAR
         deep += (not near) & (x[j] > -np.inf)
         h, l, k = exp_dw(d if near else 0.0, dl if near else 0.0, dll if near else 0.0)  # noqa: E741
-        scale = _power_of_two(k)
+        scale = power_of_two(k)
         h = h * scale if near else 0.0
         l = l * scale if near else 0.0  # noqa: E741
         high[j] = h
         low[j] = l
-        cut = h + _CUT_1
-        q1 += bits_of(cut) - _BITS_1
-        s, e = two_sum(h - (cut - _CUT_1), l)
-        cut = s + _CUT_2
-        q2 += bits_of(cut) - _BITS_2
-        q3 += bits_of(((s - (cut - _CUT_2)) + e) + _CUT_3) - _BITS_3
+        cut = h + CUT_1
+        q1 += bits_of(cut) - BITS_1
+        s, e = two_sum(h - (cut - CUT_1), l)
+        cut = s + CUT_2
+        q2 += bits_of(cut) - BITS_2
+        q3 += bits_of(((s - (cut - CUT_2)) + e) + _CUT_3) - _BITS_3
     return q1, q2, q3, deep
 
 
 @inlined
 def total(q1: int, q2: int, q3: int) -> tuple[float, float]:
     """The sum of a row in a double word, from its integer sums."""
-    s, e = fast_two_sum(float(q1 >> 32) * (_HALF_WORD * _UNIT_1), float(q1 & _LOW_HALF) * _UNIT_1)
-    s, f = two_sum(s, float(q2 >> 32) * (_HALF_WORD * _UNIT_2))
+    s, e = fast_two_sum(float(q1 >> 32) * (_HALF_WORD * UNIT_1), float(q1 & _LOW_HALF) * UNIT_1)
+    s, f = two_sum(s, float(q2 >> 32) * (_HALF_WORD * UNIT_2))
     e, g = two_sum(e, f)
-    return fast_two_sum(s, e + (g + (float(q2 & _LOW_HALF) * _UNIT_2 + float(q3) * _UNIT_3)))
+    return fast_two_sum(s, e + (g + (float(q2 & _LOW_HALF) * UNIT_2 + float(q3) * _UNIT_3)))
 
 
 @inlined
