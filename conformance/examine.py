@@ -129,8 +129,8 @@ class Examination:
     def _judged(
         self, seedling: Seedling, trial: Trial, replies: tuple[Reply, ...]
     ) -> tuple[Violation | None, Judgement]:
-        failure = failure_of(trial, replies, judged_by_shape=self.clause.inspect is None)
-        if self.clause.observes and not (failure and failure.observed in _FATAL):
+        failure = failure_of(self.clause, trial, replies)
+        if self.clause.observes and failure is None:
             self.observed.update(dict.fromkeys(_described(trial, replies)))
             return None, Judgement(elements=1)
         if failure is not None:
@@ -221,8 +221,16 @@ def judge_trial(clause: Clause, trial: Trial, replies: tuple[Reply, ...], contex
         return clause.judge(trial, tuple(o.value for o in outputs), context)
 
 
-def failure_of(trial: Trial, replies: tuple[Reply, ...], *, judged_by_shape: bool) -> Finding | None:
-    """The first reply that is no answer: a failure, or an array of the wrong shape or dtype."""
+def failure_of(clause: Clause, trial: Trial, replies: tuple[Reply, ...]) -> Finding | None:
+    """The first reply that is no answer to a clause: a failure, or an array of the wrong shape or dtype.
+
+    A clause with `inspect` judges shapes itself; one that `observes` is broken by fatal failures alone.
+    """
+    finding = _first_failure(trial, replies, judged_by_shape=clause.inspect is None)
+    return None if finding and clause.observes and finding.observed not in _FATAL else finding
+
+
+def _first_failure(trial: Trial, replies: tuple[Reply, ...], *, judged_by_shape: bool) -> Finding | None:
     for position, (call, reply) in enumerate(zip(trial.calls, replies, strict=True)):
         if isinstance(reply, Failure):
             message = (

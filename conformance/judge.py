@@ -172,31 +172,23 @@ def _value_finding(
     observed = float(value[at])
     interval = (float(error[0][at]), float(error[1][at]))
     name = quantity(call, at)
-    if np.isfinite(observed) and not (interval[0] < _COUNTABLE and bound[at] < _COUNTABLE):
-        # More ulps than binary64 counts: the exact value is next to nothing, and the distance is the answer.
-        return Finding(
-            call=position,
-            index=at,
-            quantity=name,
-            exact=(str(lower_text), str(upper_text)),
-            observed=hex_of(value[at]),
-            error_ulp=None,
-            bound_ulp=None,
-            message=f"{name} is {observed:.9g}, the exact value is {_short(str(lower_text))}: "
-            "more apart than the absolute bound",
-        )
+    exact, allowed = _short(str(lower_text)), float(bound[at])
+    # More ulps than binary64 counts: the exact value is next to nothing, and the distance is the answer.
+    countable = not np.isfinite(observed) or (interval[0] < _COUNTABLE and allowed < _COUNTABLE)
+    message = (
+        f"{interval[0]:.4g} ulp from the exact {exact}; the bound is {allowed:.4g} ulp"
+        if countable
+        else f"the exact value is {exact}: more apart than the absolute bound"
+    )
     return Finding(
         call=position,
         index=at,
         quantity=name,
         exact=(str(lower_text), str(upper_text)),
         observed=hex_of(value[at]),
-        error_ulp=interval,
-        bound_ulp=float(bound[at]),
-        message=(
-            f"{name} is {observed:.9g}, {interval[0]:.4g} ulp from the exact {_short(str(lower_text))};"
-            f" the bound is {float(bound[at]):.4g} ulp"
-        ),
+        error_ulp=interval if countable else None,
+        bound_ulp=allowed if countable else None,
+        message=f"{name} is {observed:.9g}, {message}",
     )
 
 

@@ -15,8 +15,6 @@ from softcert.conformance.model import Judgement, RequestError, Status, Verdict,
 from softcert.conformance.request import Subject, as_spec
 from softcert.conformance.spec import Clause
 
-#: Failures that even a clause which only observes does not let pass.
-_FATAL = frozenset({"crash", "hang", "memory"})
 _NOTHING = "nothing of this case can be judged"
 
 
@@ -66,9 +64,9 @@ def replay(
 
 def _judged(verdict: Verdict, clause: Clause, witness: Witness, context: Context) -> Verdict:
     """Verdict on the replies that a witness now holds."""
-    failure = failure_of(witness.trial, witness.replies, judged_by_shape=clause.inspect is None)
+    failure = failure_of(clause, witness.trial, witness.replies)
     failed = any(isinstance(reply, Failure) for reply in witness.replies)
-    if failure is not None and not (clause.observes and failure.observed not in _FATAL):
+    if failure is not None:
         return _broken(verdict, "error", replace(witness, finding=failure))
     if failed:
         return verdict

@@ -8,9 +8,6 @@ from typing import Any, overload
 from softcert.reference.cells import Cell, Cells
 from softcert.reference.interval import Interval
 
-#: Cells of one row, and the place of each of its elements among them.
-Row = tuple[Cells, list[int]]
-
 
 class _Values(Sequence[Cell]):
     """The cells of all rows, in order."""
@@ -41,22 +38,23 @@ class LazyCells(Cells):
     Parameters
     ----------
     rows, length : how many rows there are, and how many elements each has.
-    evaluate : gives the cells of one row.
+    place : adds the cells of one row, by its number, and gives the place of each of its elements.
     """
 
-    def __init__(self, rows: int, length: int, evaluate: Callable[[int], Row]) -> None:
+    def __init__(self, rows: int, length: int, place: Callable[[Cells, int], list[int]]) -> None:
         super().__init__()
         self.count = rows * length
         self._length = length
-        self._evaluate = evaluate
-        self._rows: dict[int, Row] = {}
+        self._place = place
+        self._rows: dict[int, tuple[Cells, list[int]]] = {}
         self.values = _Values(self)  # type: ignore[assignment]  # nothing appends to these
 
     def at(self, k: int) -> tuple[Cells, int]:
         """The cells of element k's row, and its place among them."""
         row, column = divmod(k, self._length)
         if row not in self._rows:
-            self._rows[row] = self._evaluate(row)
+            fresh = Cells()
+            self._rows[row] = fresh, self._place(fresh, row)
         cells, index = self._rows[row]
         return cells, index[column]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from softcert.reference.cells import Cells
 from softcert.reference.enclosure import Enclosure
-from softcert.reference.lazy import LazyCells, Row
+from softcert.reference.lazy import LazyCells
 from softcert.reference.operands import Floats, rows_along
 
 if TYPE_CHECKING:
@@ -50,12 +50,8 @@ def softmax_rows(array: NDArray[Any], axis: int, beta: Fraction, row_of: RowOf) 
     rows = np.ascontiguousarray(rows)
     fast = FastRows(rows if beta > 0 else -rows, abs(float(beta)))
 
-    def evaluate(i: int) -> Row:
-        cells = Cells()
-        return cells, row_of(cells, rows[i].astype(np.float64).tolist())
-
     count, length = rows.shape
-    cells = LazyCells(count, length, evaluate)
+    cells = LazyCells(count, length, lambda new, i: row_of(new, rows[i].astype(np.float64).tolist()))
     return _placed(cells, shape, axis, fast)
 
 
@@ -68,11 +64,8 @@ def logs(array: NDArray[Any], axis: int, row_of: RowOf, *, reduces: bool) -> Enc
     rows = np.ascontiguousarray(rows)
     fast = PairedRows(logsumexp_pairs if reduces else log_softmax_pairs, (rows,), reduces)
 
-    def evaluate(i: int) -> Row:
-        cells = Cells()
-        return cells, row_of(cells, rows[i].tolist())
-
-    cells = LazyCells(len(rows), 1 if reduces else rows.shape[1], evaluate)
+    length = 1 if reduces else rows.shape[1]
+    cells = LazyCells(len(rows), length, lambda new, i: row_of(new, rows[i].tolist()))
     return _placed(cells, shape[:-1] if reduces else shape, -1 if reduces else axis, fast)
 
 
@@ -84,11 +77,7 @@ def products(y: Floats, d: Floats, axis: int, row_of: ProductOf) -> Enclosure:
     (left, shape), (right, _) = rows_along(y, axis), rows_along(d, axis)
     left, right = np.ascontiguousarray(left), np.ascontiguousarray(right)
 
-    def evaluate(i: int) -> Row:
-        cells = Cells()
-        return cells, row_of(cells, left[i], right[i])
-
-    cells = LazyCells(len(left), left.shape[1], evaluate)
+    cells = LazyCells(len(left), left.shape[1], lambda new, i: row_of(new, left[i], right[i]))
     return _placed(cells, shape, axis, PairedRows(product_pairs, (left, right)))
 
 
