@@ -1,4 +1,4 @@
-"""Attention of small sizes: outputs and log-sum-exps as enclosures of the exact values.
+"""Attention: outputs and log-sum-exps as enclosures of the exact values.
 
 Scaled dot-product attention as in A. Vaswani et al., Attention Is All You Need, arXiv:1706.03762 (2017),
 eq. 1, and the merge of partial results as in T. Dao et al., FlashAttention, arXiv:2205.14135 (2022),
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from softcert.reference import attention_arb, attention_mp
+from softcert.reference import attention_arb, attention_fast, attention_mp
 from softcert.reference.attention_operands import Heads, fractions_of, heads_of, widest
 from softcert.reference.attention_scores import (
     Column,
@@ -61,12 +61,15 @@ class AttentionOracle(Protocol):
 
 
 _METHODS: MappingProxyType[str, AttentionOracle] = MappingProxyType(
-    {"auto": attention_arb, "mpmath": attention_mp, "arb": attention_arb}
+    {"auto": attention_arb, "mpmath": attention_mp, "arb": attention_arb, "fast": attention_arb}
 )
+
+#: Pairs of a query and a key from which "auto" is the fast path: Arb would take seconds.
+_MANY_PAIRS = 1 << 14
 
 
 def attention_oracle(method: str) -> AttentionOracle:
-    """Return the oracle of a method; "auto" is Arb, the faster one.
+    """Return the oracle of a method; Arb, the faster one, is also behind "auto" and "fast".
 
     Raises
     ------
@@ -78,6 +81,12 @@ def attention_oracle(method: str) -> AttentionOracle:
     return found
 
 
+def by_double_words(method: str, heads: Heads) -> bool:
+    """Whether a method takes these operands by the fast path."""
+    many = len(heads.q) * heads.q.shape[1] * heads.k.shape[1] >= _MANY_PAIRS
+    return (method == "fast" or (method == "auto" and many)) and attention_fast.takes(heads)
+
+
 def attention(
     q: ArrayLike,
     k: ArrayLike,
@@ -86,6 +95,7 @@ def attention(
     scale: float | Fraction | None = None,
     causal: bool | str = False,
     mask: ArrayLike | None = None,
+    cu_seqlens: tuple[ArrayLike, ArrayLike] | None = None,
     method: str = "auto",
 ) -> Enclosure:
     """softmax(scale q k^T + mask) v of the numbers given, as exact reals.
@@ -98,7 +108,11 @@ def attention(
     causal : True or "bottom-right" shows key j to query i iff j <= i + S - L; "top-left" iff j <= i.
     mask : broadcast to (..., L, S) of q's batch axes; of booleans, True where a key is seen, or of numbers
         that are added to the scores, -inf where a key is hidden.
-    method : "auto" (Arb), "arb" or "mpmath".
+    cu_seqlens : (of q, of k), each 0 and then where each of the sequences packed along axis -2 ends, as
+        FlashAttention's functions of variable length take them. A query sees keys of its own sequence alone,
+        and `causal` counts within it.
+    method : "arb", "mpmath", "fast" (double words, with Arb for what they leave open), or "auto": "fast" for
+        2**14 pairs of a query and a key or more, else "arb".
 
     Returns
     -------
@@ -108,10 +122,13 @@ def attention(
 
     Raises
     ------
-    DomainError : shapes that do not fit together, an unsupported dtype, or a scale that is no finite number.
+    DomainError : shapes that do not fit together, an unsupported dtype, a scale that is no finite number, or
+        ends of sequences that are none.
     ValueError : no such method.
     """
-    return attention_lse(q, k, v, scale=scale, causal=causal, mask=mask, method=method)[0]
+    return attention_lse(
+        q, k, v, scale=scale, causal=causal, mask=mask, cu_seqlens=cu_seqlens, method=method
+    )[0]
 
 
 def attention_lse(
@@ -122,6 +139,7 @@ def attention_lse(
     scale: float | Fraction | None = None,
     causal: bool | str = False,
     mask: ArrayLike | None = None,
+    cu_seqlens: tuple[ArrayLike, ArrayLike] | None = None,
     method: str = "auto",
 ) -> tuple[Enclosure, Enclosure]:
     """`attention` together with the natural logarithm of each query's sum of exponentials.
@@ -139,26 +157,25 @@ def attention_lse(
     ------
     DomainError, ValueError : as `attention`.
     """
-    source = attention_oracle(method)
-    heads = heads_of(q, k, v, scale, causal, mask)
-    cells, prec = Cells(), first_precision(heads.fmt)
+    heads = heads_of(q, k, v, scale, causal, mask, cu_seqlens)
+    source, prec = attention_oracle(method), first_precision(heads.fmt)
+
+    def query(cells: Cells, head: int, place: int) -> tuple[list[int], int]:
+        scores = heads.scores(head, place)
+        values = heads.v[head // heads.sharing][list(scores)]
+        columns = [fractions_of(column) for column in values.T.tolist()]
+        return attend(cells, list(scores.values()), columns, heads.scale.radicand, source, prec)
+
+    if by_double_words(method, heads):
+        return attention_fast.forward(heads, query)
+    cells = Cells()
     count, length = heads.q.shape[:2]
     out = np.empty((count, length, heads.v.shape[-1]), dtype=np.int64)
     lse = np.empty((count, length), dtype=np.int64)
-    for h in range(count):
-        for i, (scores, columns) in enumerate(_queries(heads, h)):
-            out[h, i], lse[h, i] = attend(cells, scores, columns, heads.scale.radicand, source, prec)
+    for h, i in np.ndindex(count, length):
+        out[h, i], lse[h, i] = query(cells, h, i)
     shape = (*heads.batch, length)
     return Enclosure(cells, out.reshape(*shape, out.shape[-1])), Enclosure(cells, lse.reshape(shape))
-
-
-def _queries(heads: Heads, head: int) -> list[tuple[list[Score | None], Columns]]:
-    """For each query of a head the scores and the values, by column, of the keys it sees."""
-    values = heads.v[head // heads.sharing]
-    return [
-        (list(row.values()), [fractions_of(column) for column in values[list(row)].T.tolist()])
-        for row in heads.scores(head)
-    ]
 
 
 def attend(

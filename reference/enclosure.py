@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable
 from fractions import Fraction
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
@@ -23,9 +23,16 @@ from softcert.reference.ulps import Bounds
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from softcert.reference.fast.oracle import FastRows, PairedRows
 
-    Fast = FastRows | PairedRows
+class Fast(Protocol):
+    """What the fast path knows of all cells of an enclosure."""
+
+    @property
+    def split(self) -> Split:
+        """Every cell in 53 + 53 bits and a width; of kind SLOW where nothing is known."""
+
+    def rounded(self, fmt: FloatFormat) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Every cell rounded to a format, flat, and the places where that is not decided."""
 
 
 class Enclosure:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from softcert.reference.cells import Cells
-from softcert.reference.enclosure import Enclosure
+from softcert.reference.enclosure import Enclosure, Fast
 from softcert.reference.lazy import LazyCells
 from softcert.reference.operands import Floats, rows_along
 
@@ -16,10 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
-
-    from softcert.reference.fast.oracle import FastRows, PairedRows
-
-    Fast = FastRows | PairedRows
 
     #: The slow path: from cells and the logits of a row to the places of its elements.
     RowOf = Callable[[Cells, list[float]], list[int]]

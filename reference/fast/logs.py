@@ -23,7 +23,7 @@ _CLOSE = 2.0**-50
 
 
 @inlined
-def _log_of_sum(h: float, l: float) -> tuple[float, float, bool]:  # noqa: E741
+def log_of_sum(h: float, l: float) -> tuple[float, float, bool]:  # noqa: E741
     """log(h + l), h >= 1, as a double word, and whether it is as good as `LOG_ERROR`."""
     y = math.log(h)
     eh, el, k = exp_dw(-y, 0.0, 0.0)
@@ -58,7 +58,7 @@ def _logarithm(
         return top, 0.0, 0.0, 0.0, False
     q1, q2, q3, _ = weights(x, top, 1.0, high, low)
     h, l = total(q1, q2, q3)  # noqa: E741
-    gh, gl, good = _log_of_sum(h, l)
+    gh, gl, good = log_of_sum(h, l)
     # One finite logit alone: the sum is 1 and its logarithm 0, exactly.
     return top, gh, gl, 0.0 if _only_one(x) else LOG_ERROR, good
 

@@ -17,7 +17,7 @@ from softcert.reference.fast import environment
 from softcert.reference.fast.narrow import softmax_binary32
 from softcert.reference.fast.rows import LONGEST, MISSING, softmax_binary64, softmax_pairs
 from softcert.reference.formats import FORMATS, FloatFormat
-from softcert.reference.split import EXACT_ZERO, FAR, MINUS_INF, NUMBER, SLOW, Split, round_split
+from softcert.reference.split import EXACT_ZERO, FAR, IS_NAN, MINUS_INF, NUMBER, SLOW, Split, round_split
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -149,7 +149,7 @@ def split_pairs(
 
     Parameters
     ----------
-    high, low : |low| is at most half an ulp of high; high may be exactly 0 or -inf.
+    high, low : |low| is at most half an ulp of high; high may be exactly 0, -inf or NaN.
     exponent : `MISSING` where nothing is known.
     error : 0 stands for values that are exact.
     """
@@ -163,9 +163,10 @@ def _split_chunk(
     error: NDArray[np.float64],
 ) -> tuple[NDArray[Any], ...]:
     missing = exponent == MISSING
+    undefined = np.isnan(high) & ~missing
     infinite = np.isneginf(high) & ~missing
     zero = (high == 0.0) & (error == 0.0) & ~missing
-    known = ~(missing | zero | infinite) & (np.abs(high) > 4.0 * error)
+    known = ~(missing | zero | infinite | undefined) & (np.abs(high) > 4.0 * error)
     sign = np.where(known & (high < 0.0), -1.0, 1.0)
     mantissa, binary = np.frexp(np.where(known, np.abs(high), 1.0))
     leading = mantissa * 2.0**53
@@ -190,6 +191,7 @@ def _split_chunk(
     lost = crossing | (base < 0.0) | ~(width < 2.0**52)
     usable = known & ~lost
     kind = np.where(usable, NUMBER, np.where(zero, EXACT_ZERO, np.where(infinite, MINUS_INF, SLOW)))
+    kind = np.where(undefined, IS_NAN, kind)
     zeros = np.zeros(high.shape)
     return (
         kind.astype(np.int8),

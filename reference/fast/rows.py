@@ -63,6 +63,16 @@ def largest(x: NDArray[Any]) -> tuple[float, bool]:
     return top, special > 0
 
 
+@inlined
+def cuts(h: float, l: float) -> tuple[int, int, int]:  # noqa: E741
+    """h + l, at most about 1, as multiples of 2**-42, 2**-85 and 2**-128: exact but for the last cut."""
+    one = h + CUT_1
+    s, e = two_sum(h - (one - CUT_1), l)
+    two = s + CUT_2
+    three = ((s - (two - CUT_2)) + e) + _CUT_3
+    return bits_of(one) - BITS_1, bits_of(two) - BITS_2, bits_of(three) - _BITS_3
+
+
 @compiled
 def weights(
     x: NDArray[np.float64], top: float, beta: float, high: NDArray[np.float64], low: NDArray[np.float64]
@@ -79,12 +89,10 @@ def weights(
         l = l * scale if near else 0.0  # noqa: E741
         high[j] = h
         low[j] = l
-        cut = h + CUT_1
-        q1 += bits_of(cut) - BITS_1
-        s, e = two_sum(h - (cut - CUT_1), l)
-        cut = s + CUT_2
-        q2 += bits_of(cut) - BITS_2
-        q3 += bits_of(((s - (cut - CUT_2)) + e) + _CUT_3) - _BITS_3
+        n1, n2, n3 = cuts(h, l)
+        q1 += n1
+        q2 += n2
+        q3 += n3
     return q1, q2, q3, deep
 
 
