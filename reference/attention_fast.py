@@ -39,8 +39,8 @@ def forward(heads: Heads, query: Query) -> tuple[Enclosure, Enclosure]:
 
     rows, columns = len(heads.q) * length, heads.v.shape[2]
     shape = (*heads.batch, length)
-    out = Enclosure(LazyCells(rows, columns, output), (*shape, columns), Result(lambda: both.results[0]))
-    lse = Enclosure(LazyCells(rows, 1, logsumexp), shape, Result(lambda: both.results[1]))
+    out = Enclosure(LazyCells(rows, columns, output), (*shape, columns), Result(both, 0))
+    lse = Enclosure(LazyCells(rows, 1, logsumexp), shape, Result(both, 1))
     return out, lse
 
 
@@ -55,7 +55,7 @@ def backward(given: BackwardOperands, rows: tuple[Row, Row, Row]) -> tuple[Enclo
     def enclosure(which: int, shape: tuple[int, int, int], batch: tuple[int, ...]) -> Enclosure:
         count, length, width = shape
         cells = LazyCells(count * length, width, lambda new, row: rows[which](new, *divmod(row, length)))
-        return Enclosure(cells, (*batch, length, width), Result(lambda: all_three.results[which]))
+        return Enclosure(cells, (*batch, length, width), Result(all_three, which))
 
     return (
         enclosure(0, heads.q.shape, heads.batch),

@@ -57,7 +57,7 @@ class Visibility:
         bias = np.zeros(queries.size) if column.dtype == np.bool_ else column
         return queries[shown], bias[shown]
 
-    def rows(self, head: int, queries: slice) -> NDArray[Any]:
+    def rows(self, head: int, queries: slice | NDArray[np.int64]) -> NDArray[Any]:
         """Mask of some queries of a head, (n, S), where there is one."""
         return self._of_head(head)[queries]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -21,10 +21,17 @@ from softcert.reference.fast.attention_heads import (
     scale_words,
     sizes,
 )
+from softcert.reference.fast.attention_narrow import decided, forward_plain
 from softcert.reference.fast.marks import seen_by_queries, sees_any, undefined_biases
 from softcert.reference.fast.oracle import split_pairs, threads
 from softcert.reference.fast.rows import LONGEST, MISSING
-from softcert.reference.fast.tiles import TILE, dot_error, sum_error
+from softcert.reference.fast.tiles import (
+    TILE,
+    dot_error,
+    plain_dot_error,
+    plain_sum_error,
+    sum_error,
+)
 from softcert.reference.formats import FloatFormat
 from softcert.reference.split import Split, round_split
 
@@ -33,6 +40,8 @@ if TYPE_CHECKING:
 
     Words = NDArray[np.float64]
 
+#: Precision up to which binary64 decides roundings.
+_NARROW_BITS = 24
 #: Queries of one call of a kernel; their scores stay in the second cache for some thousand keys.
 _BLOCK = 8
 _SCALES = 2.0**400
@@ -65,6 +74,10 @@ class Pairs:
 
     def __getitem__(self, key: Any) -> Pairs:
         return Pairs(self.high[key], self.low[key], self.error[key], self.exponent[key])
+
+    def __setitem__(self, key: Any, value: Pairs) -> None:
+        self.high[key], self.low[key], self.error[key] = value.words
+        self.exponent[key] = value.exponent
 
     def set_nan(self, where: NDArray[np.bool_]) -> None:
         """Make results NaN."""
@@ -132,21 +145,21 @@ class Operands:
         pairs = zip(self.heads.k, self.heads.v, strict=True)
         return [key_tiles(cleaned(k), cleaned(v)) for k, v in pairs]
 
-    def bias(self, head: int, queries: slice) -> Words:
+    def bias(self, head: int, queries: NDArray[np.int64]) -> Words:
         """What is added to the scores of some queries: (n, keys in whole tiles), or (n, 0)."""
         seen = self.heads.seen
-        return _biases(None if seen.mask is None else seen.rows(head, queries), queries)
+        return _biases(None if seen.mask is None else seen.rows(head, queries), len(queries))
 
-    def bias_of_keys(self, head: int, keys: slice) -> Words:
+    def bias_of_keys(self, head: int, keys: NDArray[np.int64]) -> Words:
         """The same of some keys: (n, queries in whole tiles), or (n, 0)."""
         seen = self.heads.seen
-        return _biases(None if seen.mask is None else seen.rows(head, slice(None))[:, keys].T, keys)
+        return _biases(None if seen.mask is None else seen.rows(head, slice(None))[:, keys].T, len(keys))
 
 
-def _biases(rows: NDArray[Any] | None, part: slice) -> Words:
+def _biases(rows: NDArray[Any] | None, count: int) -> Words:
     if rows is None:
-        return np.zeros((part.stop - part.start, 0))
-    count, width = rows.shape
+        return np.zeros((count, 0))
+    width = rows.shape[1]
     bias = np.full((count, width + -width % TILE), -np.inf)
     bias[:, :width] = np.where(rows, 0.0, -np.inf) if rows.dtype == np.bool_ else rows
     return bias
@@ -172,50 +185,116 @@ class Forward:
     @cached_property
     def results(self) -> tuple[Pairs, Pairs]:
         """(out, lse), of shapes (H, L, C) and (H, L)."""
-        environment.require_ieee()
+        return self.of_queries(np.ones(self.operands.heads.q.shape[:2], dtype=np.bool_))
+
+    def of_queries(self, wanted: NDArray[np.bool_]) -> tuple[Pairs, Pairs]:
+        """(out, lse), which are given where a query is wanted, (H, L)."""
         heads = self.operands.heads
-        count, length = heads.q.shape[:2]
-        out, lse = Pairs.of_shape(count, length, heads.v.shape[2]), Pairs.of_shape(count, length)
-        self.operands.tiles  # noqa: B018 - made once, before threads ask for it
-        places = [(h, part) for h in range(count) for part in blocks_of(length)]
-        in_order([partial(self._block, *at, out[at], lse[at]) for at in places])
+        out = Pairs.of_shape(*wanted.shape, heads.v.shape[2])
+        lse = Pairs.of_shape(*wanted.shape)
+        slacks = self.operands.dot_slack, sum_error(heads.k.shape[1] + TILE)
+
+        def write(head: int, queries: NDArray[np.int64], arguments: tuple[Any, ...]) -> None:
+            places = head, queries
+            mine, other = out[places], lse[places]
+            tiny = self.operands.tiles[head // heads.sharing].tiny
+            results = mine.words, mine.exponent, other.words, other.exponent
+            forward(*arguments, *self.operands.scale, *slacks, tiny, *results)  # type: ignore[call-arg]
+            out[places], lse[places] = mine, other
+
+        self._in_blocks(wanted, write)
         _mark_forward(heads, out, lse)
         return out, lse
 
-    def _block(self, head: int, part: slice, out: Pairs, lse: Pairs) -> None:
-        operands, heads = self.operands, self.operands.heads
-        tiles = operands.tiles[head // heads.sharing]
-        q = operands.q[head, part]
-        forward(
-            padded_features(q),
-            sizes(q),
-            tiles.keys,
-            tiles.key_sizes,
-            tiles.values,
-            heads.seen.first[part],
-            heads.seen.last[part],
-            operands.bias(head, part),
-            *operands.scale,
-            operands.dot_slack,
-            sum_error(len(tiles.values)),
-            tiles.tiny,
-            out.words,
-            out.exponent,
-            lse.words,
-            lse.exponent,
+    @cached_property
+    def plain(self) -> tuple[tuple[Words, Words], tuple[Words, Words]]:
+        """(out, its error), (lse, its error) in binary64; an error is infinite where nothing is known."""
+        heads = self.operands.heads
+        shape = heads.q.shape[:2]
+        out, lse = np.zeros((*shape, heads.v.shape[2])), np.zeros(shape)
+        error, lse_error = np.zeros(out.shape), np.zeros(shape)
+        features = heads.q.shape[2]
+        scale = self.operands.scale[0]
+        slacks = (
+            abs(scale) * plain_dot_error(features + -features % 4),
+            plain_sum_error(heads.k.shape[1] + TILE),
         )
+
+        def write(head: int, queries: NDArray[np.int64], arguments: tuple[Any, ...]) -> None:
+            arrays = [a[head, queries] for a in (out, error, lse, lse_error)]
+            forward_plain(*arguments, scale, *slacks, *arrays)  # type: ignore[call-arg]
+            for a, values in zip((out, error, lse, lse_error), arrays, strict=True):
+                a[head, queries] = values
+
+        self._in_blocks(np.ones(shape, dtype=np.bool_), write)
+        for unusable, _ in SPOILED:
+            rows, columns = _spoiled(heads, unusable)
+            error[np.broadcast_to(columns, error.shape)] = np.inf
+            lse_error[rows] = np.inf
+        undefined = undefined_biases(heads)[0][:, :, 0]
+        error[undefined], lse_error[undefined] = np.inf, np.inf
+        return (out, error), (lse, lse_error)
+
+    def _in_blocks(
+        self,
+        wanted: NDArray[np.bool_],
+        write: Callable[[int, NDArray[np.int64], tuple[Any, ...]], None],
+    ) -> None:
+        """Call a kernel for a few queries at a time, with the arguments that all of them begin with."""
+        environment.require_ieee()
+        operands, heads = self.operands, self.operands.heads
+        operands.tiles  # noqa: B018 - made once, before threads ask for it
+
+        def block(head: int, queries: NDArray[np.int64]) -> None:
+            tiles, q = operands.tiles[head // heads.sharing], operands.q[head, queries]
+            seen = heads.seen.first[queries], heads.seen.last[queries]
+            arguments = (padded_features(q), sizes(q), tiles.keys, tiles.key_sizes, tiles.values, *seen)
+            write(head, queries, (*arguments, operands.bias(head, queries)))
+
+        in_order(
+            [
+                partial(block, head, queries[start : start + _BLOCK])
+                for head, queries in enumerate(map(np.flatnonzero, wanted))
+                for start in range(0, len(queries), _BLOCK)
+            ]
+        )
+
+    def rounded(self, which: int, fmt: FloatFormat) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Results rounded to a format, flat, and the places where that is not decided.
+
+        Formats of 24 bits or fewer are decided by binary64 where it can, from operands of such formats.
+        """
+        narrow = max(fmt.precision, self.operands.heads.fmt.precision) <= _NARROW_BITS
+        if "results" in self.__dict__ or not narrow:
+            return self.results[which].rounded(fmt)
+        values, known = decided(*self.plain[which], fmt)
+        open_rows = np.asarray(~known.reshape(*known.shape[:2], -1).all(axis=2))
+        if not open_rows.any():
+            return values.reshape(-1), np.empty(0, dtype=np.int64)
+        again = self.of_queries(open_rows)[which][open_rows]
+        values[open_rows] = again.rounded(fmt)[0].reshape(again.high.shape)
+        places = np.arange(values.size).reshape(values.shape)[open_rows].reshape(-1)
+        return values.reshape(-1), places[again.rounded(fmt)[1]]
 
 
 def _mark_forward(heads: Heads, out: Pairs, lse: Pairs) -> None:
     """Make results NaN, or leave them to the oracles, where operands were cleaned."""
     for unusable, settle in SPOILED:
-        q, k, v = (unusable(a) for a in (heads.q, heads.k, heads.v))
-        rows = any_of(q) & sees_any(heads) | seen_by_queries(heads, any_of(k))
-        settle(out, rows | seen_by_queries(heads, v))
-        settle(lse, rows[:, :, 0])
+        rows, columns = _spoiled(heads, unusable)
+        settle(out, columns)
+        settle(lse, rows)
     undefined, _ = undefined_biases(heads)
     out.set_nan(np.broadcast_to(undefined, out.high.shape))
     lse.set_nan(undefined[:, :, 0])
+
+
+def _spoiled(
+    heads: Heads, unusable: Callable[[Words], NDArray[np.bool_]]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Queries whose scores, (H, L), and outputs that depend on operands which are unusable, (H, L, C)."""
+    q, k, v = (unusable(a) for a in (heads.q, heads.k, heads.v))
+    rows = any_of(q) & sees_any(heads) | seen_by_queries(heads, any_of(k))
+    return rows[:, :, 0], rows | seen_by_queries(heads, v)
 
 
 def any_of(marks: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -237,17 +316,29 @@ def too_large(a: Words) -> NDArray[np.bool_]:
 SPOILED = ((not_finite, Pairs.set_nan), (too_large, Pairs.set_missing))
 
 
+class Pass(Protocol):
+    """A pass over all queries, which gives several results at once."""
+
+    @property
+    def results(self) -> tuple[Pairs, ...]:
+        """The results in double words."""
+
+    def rounded(self, which: int, fmt: FloatFormat) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """One of them rounded to a format, flat, and the places where that is not decided."""
+
+
 @dataclass(frozen=True)
 class Result:
     """One of the results of a pass, computed with the others when it is first asked for."""
 
-    pairs: Callable[[], Pairs]
+    of: Pass
+    which: int
 
     @property
     def split(self) -> Split:
         """Every element in 53 + 53 bits and a width; of kind SLOW where nothing is known."""
-        return self.pairs().split
+        return self.of.results[self.which].split
 
     def rounded(self, fmt: FloatFormat) -> tuple[NDArray[Any], NDArray[np.int64]]:
         """Every element rounded to a format, flat, and the places where that is not decided."""
-        return self.pairs().rounded(fmt)
+        return self.of.rounded(self.which, fmt)

@@ -29,6 +29,7 @@ from softcert.reference.fast.attention_heads import (
 )
 from softcert.reference.fast.marks import seen_by_keys, seen_by_queries, sees_any, undefined_biases
 from softcert.reference.fast.tiles import TILE, dot_error, sum_error
+from softcert.reference.formats import FloatFormat
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -95,6 +96,10 @@ class Backward:
         _mark(self.given, dq, dk, dv)
         return dq, dk, dv
 
+    def rounded(self, which: int, fmt: FloatFormat) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """One of the results rounded to a format, flat, and the places where that is not decided."""
+        return self.results[which].rounded(fmt)
+
     @cached_property
     def _slacks(self) -> tuple[float, float, float]:
         heads = self.given.heads
@@ -126,7 +131,7 @@ class Backward:
             keys.tiles,
             keys.facts,
             (everywhere, everywhere + len(queries.a)),
-            self.operands.bias(head, part),
+            self.operands.bias(head, np.arange(part.start, part.stop)),
             self.operands.scale,
             self._slacks,
             (keys.values[0], *dq.words),
@@ -149,7 +154,7 @@ class Backward:
                 side.tiles,
                 side.facts,
                 (_padded(heads.seen.first), _padded(heads.seen.last)),
-                self.operands.bias_of_keys(head, part),
+                self.operands.bias_of_keys(head, np.arange(part.start, part.stop)),
                 self.operands.scale,
                 self._slacks,
                 (side.values[0], *dk.words),

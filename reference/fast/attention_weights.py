@@ -136,11 +136,11 @@ def to_weights(
         own = h * (error * (1.0 + LARGEST_SCORE_ERROR) + (EXP_ERROR + sum_slack))
         slack[j] = own + FAR_WEIGHT if seen else 0.0
     sh, sl = total(q1, q2, q3)
-    return sh, sl, np.inf if spoiled else _sum_of(slack) / sh * ROUNDED_UP + _TOTAL_ERROR
+    return sh, sl, np.inf if spoiled else sum_of(slack) / sh * ROUNDED_UP + _TOTAL_ERROR
 
 
 @inlined
-def _sum_of(a: Words) -> float:
+def sum_of(a: Words) -> float:
     """Sum of an array whose length is a multiple of 4, in four chains."""
     s0, s1, s2, s3 = 0.0, 0.0, 0.0, 0.0
     for j in range(0, a.size, 4):

@@ -36,8 +36,10 @@ NARROW_ERROR = 2.0**-44
 #: What is left of the double-word error after one rounding to binary64.
 ROUNDED_ERROR = 2.0**-50
 
+#: Relative error of `exp_plain`.
+EXP_ERROR = 2.0**-50
 #: From here on a weight is below 2**-230, which rounds to 0.
-_NEGLIGIBLE = -160.0
+NEGLIGIBLE = -160.0
 _INVERSE = 1.0 / math.log(2.0)
 _LOG2_HIGH = math.floor(math.log(2.0) * 2.0**32) * 2.0**-32
 _LOG2_LOW = 1.908214929270587700e-10
@@ -47,8 +49,8 @@ _C2, _C3, _C4, _C5, _C6, _C7, _C8, _C9, _C10, _C11, _C12, _C13 = (
 
 
 @inlined
-def _exp(d: float) -> float:
-    """exp(d) for -160 <= d <= 0: n = round(d / log 2), then 13 terms of the series at d - n log 2."""
+def exp_plain(d: float) -> float:
+    """exp(d) for -160 <= d <= 0, up to `EXP_ERROR`: n = round(d / log 2), then 13 terms at d - n log 2."""
     shifted = fma(d, _INVERSE, TO_INTEGER)
     n = shifted - TO_INTEGER
     r = fma(-n, _LOG2_LOW, fma(-n, _LOG2_HIGH, d))
@@ -73,8 +75,8 @@ def narrow_weights(x: NDArray[Any], top: float, out: NDArray[np.float64]) -> tup
     q1, q2 = 0, 0
     for j in range(x.size):
         d = np.float64(x[j]) - top
-        w = _exp(d if d > _NEGLIGIBLE else _NEGLIGIBLE)
-        w = w if d > _NEGLIGIBLE else 0.0
+        w = exp_plain(d if d > NEGLIGIBLE else NEGLIGIBLE)
+        w = w if d > NEGLIGIBLE else 0.0
         out[j] = w
         cut = w + CUT_1
         q1 += bits_of(cut) - BITS_1

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 #: Keys, or queries, of one tile: a tile of 64 features stays in the first cache.
 TILE = 64
 
-_SQUARE = 2.0**-106
+_UNIT = 2.0**-53
+_SQUARE = _UNIT * _UNIT
 
 
 def dot_error(n: int) -> float:
@@ -34,6 +35,16 @@ def sum_error(rows: int) -> float:
     """Error of `weighted_sums` and `absorb` over so many rows, in units of sum |w row|."""
     tiles = rows // TILE + 2.0
     return (2.0 * (TILE + 2.0) ** 2 + 4.0 * tiles) * _SQUARE
+
+
+def plain_dot_error(n: int) -> float:
+    """Error of `plain_dot_tile` over n features, in units of sum |a b|."""
+    return (n + 4.0) * _UNIT * (1.0 + 2.0**-20)
+
+
+def plain_sum_error(rows: int) -> float:
+    """Error of `plain_sums` and their addition over so many rows, in units of sum |weight row|."""
+    return (TILE + rows // TILE + 4.0) * _UNIT * (1.0 + 2.0**-20)
 
 
 @inlined
@@ -68,6 +79,39 @@ def dot_tile(a: Words, b: Words, high: Words, low: Words) -> None:
             low[j] = e
     for j in range(TILE):
         high[j], low[j] = two_sum(high[j], low[j])
+
+
+@compiled
+def plain_dot_tile(a: Words, b: Words, sums: Words) -> None:
+    """Dot products as `dot_tile`'s, in binary64 alone."""
+    for j in range(TILE):
+        sums[j] = 0.0
+    for d in range(0, a.size, 4):
+        a0, a1, a2, a3 = a[d], a[d + 1], a[d + 2], a[d + 3]
+        b0, b1, b2, b3 = b[d], b[d + 1], b[d + 2], b[d + 3]
+        for j in range(TILE):
+            sums[j] = fma(a3, b3[j], fma(a2, b2[j], fma(a1, b1[j], fma(a0, b0[j], sums[j]))))
+
+
+@compiled
+def plain_sums(weight: Words, size: Words, rows: Words, sums: Words, sizes: Words) -> None:
+    """Sums over a tile of weight times rows, and of size times |rows|, in binary64 alone.
+
+    Parameters
+    ----------
+    weight, size : (TILE,). rows : (TILE, C). sums, sizes : (C,).
+    """
+    for c in range(sums.size):
+        sums[c] = 0.0
+        sizes[c] = 0.0
+    for j in range(0, TILE, 4):
+        w0, w1, w2, w3 = weight[j], weight[j + 1], weight[j + 2], weight[j + 3]
+        m0, m1, m2, m3 = size[j], size[j + 1], size[j + 2], size[j + 3]
+        r0, r1, r2, r3 = rows[j], rows[j + 1], rows[j + 2], rows[j + 3]
+        for c in range(sums.size):
+            x0, x1, x2, x3 = r0[c], r1[c], r2[c], r3[c]
+            sums[c] += fma(w1, x1, w0 * x0) + fma(w3, x3, w2 * x2)
+            sizes[c] += fma(m1, abs(x1), m0 * abs(x0)) + fma(m3, abs(x3), m2 * abs(x2))
 
 
 @inlined

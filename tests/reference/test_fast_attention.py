@@ -11,8 +11,15 @@ import pytest
 from softcert import reference
 from softcert.backends import fpenv
 from softcert.reference.errors import AlteredArithmetic, DomainError
-from softcert.reference.fast import attention_backward, attention_forward, attention_weights, tiles
+from softcert.reference.fast import (
+    attention_backward,
+    attention_forward,
+    attention_narrow,
+    attention_weights,
+    tiles,
+)
 from softcert.reference.fast.attention_heads import scale_words, sizes
+from softcert.reference.fast.attention_narrow import decided
 
 INF, NAN = math.inf, math.nan
 FORMATS = ("float64", "float32", "float16", "bfloat16", "float8_e5m2")
@@ -103,12 +110,15 @@ CASES = {
     "beyond": (_changed(0, lambda q: q * 1e200), {}),
     "outliers": (_changed(1, _outliers), {}),
     "shifted": (_changed(1, lambda k: k + 1e3), {}),
+    "values that cancel": ([np.ones((2, 1)), np.ones((2, 1)), np.array([[2.0**-149], [-(2.0**-149)]])], {}),
+    "small values": (_changed(2, lambda v: v * 1e-6), {}),
     "tiny values": (_changed(2, lambda v: v * 1e-300), {}),
     "subnormal values": (_changed(2, lambda v: v * 2.0**-1060), {}),
     "huge values": (_changed(2, lambda v: v * 1e300), {}),
     "tiny keys": (_changed(1, lambda k: k * 1e-310), {}),
     "two apart": ([np.array([[1.0]]), np.array([[0.0], [2.0**-52]]), np.array([[0.0], [1.0]])], {"scale": 1}),
     "scores that cancel": (_pair(CANCELLING), {"scale": 1}),
+    "scores that cancel in binary64": (_pair([2.0**27, 2.0**-27, -(2.0**27), 0.0, 0.0, 0.0]), {"scale": 1}),
     "scores that mislead": (_pair(MISLEADING), {"scale": 1}),
     "NaN in q": (_changed(0, lambda q: _with(q, (1, 2), NAN)), {"causal": True}),
     "infinity in k": (_changed(1, lambda k: _with(k, (68, 0), -INF)), {"causal": True}),
@@ -204,6 +214,49 @@ def test_narrow_inputs_are_the_reals_that_they_are(dtype):
         *(reference.attention_lse(*operands, method=m) for m in ("fast", "arb")), strict=True
     ):
         _agree(ours, theirs, (*FORMATS, "float8_e4m3fn"))
+
+
+#: Those whose scale is not left to Arb.
+TAKEN = [case for case, (_, params) in CASES.items() if params.get("scale") not in (1e-300, 2.0**-1060)]
+
+
+def _in_binary32(case):
+    """A case with its operands in binary32, and the pass over them."""
+    operands, params = CASES[case]
+    with np.errstate(over="ignore", under="ignore"):
+        narrow = [a.astype(np.float32) for a in operands]
+    return narrow, params, reference.attention_lse(*narrow, **params, method="fast")[0]._fast.of
+
+
+@pytest.mark.parametrize("case", TAKEN)
+def test_binary64_alone_decides_as_arb_does(case):
+    narrow, params, _ = _in_binary32(case)
+    fast, slow = (reference.attention_lse(*narrow, **params, method=m) for m in ("fast", "arb"))
+    for ours, theirs in zip(fast, slow, strict=True):
+        for fmt in FORMATS[1:]:
+            a, b = (e.round(fmt).astype(np.float64) for e in (ours, theirs))
+            np.testing.assert_array_equal(a, b)
+            np.testing.assert_array_equal(np.signbit(a[a == 0]), np.signbit(b[b == 0]))
+
+
+@pytest.mark.parametrize("case", TAKEN)
+def test_binary64_alone_keeps_its_bound(case):
+    _, _, both = _in_binary32(case)
+    for (values, error), words in zip(both.plain, both.results, strict=True):
+        known = np.isfinite(error) & (words.exponent == 0) & np.isfinite(words.high)
+        off = np.abs((values[known] - words.high[known]) - words.low[known])
+        assert (off <= (error + words.error)[known]).all()
+        assert np.isfinite(error[words.high == -INF]).all()
+
+
+def test_binary64_alone_decides_almost_everything():
+    """Of 10 000 roundings to binary32 it leaves less than one in a hundred, and its bound says something."""
+    q, k, v = (a.astype(np.float32) for a in _normal(length=100, keys=500, depth=64, columns=100))
+    both = reference.attention_lse(q, k, v, method="fast")[0]._fast.of
+    (out, error), _ = both.plain
+    assert (error < 2.0**-42).all()
+    assert decided(out, error, reference.FORMATS["binary32"])[1].mean() > 0.99
+    assert np.abs(out - both.results[0].high).max() > error.max() * 2.0**-10
 
 
 def test_packed_sequences_are_sequences():
@@ -320,6 +373,7 @@ KERNELS = {
     "forward": attention_forward.forward,
     "add_pairs": attention_backward.add_pairs,
     "finish": attention_backward.finish,
+    "forward_plain": attention_narrow.forward_plain,
 }
 
 
@@ -328,6 +382,7 @@ def test_no_operation_may_be_rearranged(name):
     operands = _normal()
     out, lse = (e.round("float64") for e in reference.attention_lse(*operands, method="fast"))
     reference.attention_vjp(*operands, out, lse, out, method="fast")[0].round("float32")
+    reference.attention(*(a.astype(np.float32) for a in operands), method="fast").round("float32")
     kernel = KERNELS[name]
     assert kernel.signatures
     text = kernel.inspect_llvm(kernel.signatures[0])
