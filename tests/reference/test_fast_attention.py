@@ -20,6 +20,8 @@ from softcert.reference.fast import (
 )
 from softcert.reference.fast.attention_heads import scale_words, sizes
 from softcert.reference.fast.attention_narrow import decided
+from softcert.reference.formats import dyadic
+from softcert.reference.rounding import round_dyadic
 
 INF, NAN = math.inf, math.nan
 FORMATS = ("float64", "float32", "float16", "bfloat16", "float8_e5m2")
@@ -257,6 +259,18 @@ def test_binary64_alone_decides_almost_everything():
     assert (error < 2.0**-42).all()
     assert decided(out, error, reference.FORMATS["binary32"])[1].mean() > 0.99
     assert np.abs(out - both.results[0].high).max() > error.max() * 2.0**-10
+
+
+@pytest.mark.parametrize("fmt", [f for f in reference.FORMATS.values() if f.precision <= 24])
+def test_numbers_that_are_known_are_rounded_once(fmt):
+    """Numbers next to midpoints of subnormals among them, which a first rounding would move onto those."""
+    rng = np.random.default_rng(6)
+    x = rng.normal(size=400) * 2.0 ** rng.integers(fmt.eta_exponent - 3, fmt.emax + 2, 400)
+    x[:40] = (np.arange(40) + 0.5) * fmt.eta * (1 + rng.choice([-1, 0, 1], 40) * 2.0**-30)
+    values, known = decided(x, np.zeros(400), fmt)
+    expected = [round_dyadic(*dyadic(v), fmt) for v in x.tolist()]
+    np.testing.assert_array_equal(values[known], np.array(expected)[known])
+    assert known[np.isfinite(expected)].all()
 
 
 def test_packed_sequences_are_sequences():

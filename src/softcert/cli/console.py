@@ -51,15 +51,15 @@ def console(*, err: bool = False) -> Console:
 
 
 @contextmanager
-def progress_bar(title: str) -> Iterator[Callable[[Step], None]]:
+def count_bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
     """Show a bar with the remaining time on stderr while the block runs, if stderr is a terminal.
 
     Yields
     ------
-    The function to call with each step.
+    The function to call with the steps done, the steps in all, and what is being done now.
     """
     if not sys.stderr.isatty():
-        yield lambda _step: None
+        yield lambda _done, _total, _what: None
         return
     columns = (
         TextColumn("[progress.description]{task.description}"),
@@ -71,11 +71,22 @@ def progress_bar(title: str) -> Iterator[Callable[[Step], None]]:
     with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
         task = bar.add_task(escape(title), total=None)
 
-        def show(step: Step) -> None:
-            what = escape(f"{title}  {step.clause} {step.op} {step.dtype}")
-            bar.update(task, completed=step.done, total=step.total, description=what)
+        def show(done: int, total: int, what: str) -> None:
+            bar.update(task, completed=done, total=total, description=escape(f"{title}  {what}"))
 
         yield show
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[Step], None]]:
+    """Show `count_bar` for the steps of a conformance run.
+
+    Yields
+    ------
+    The function to call with each step.
+    """
+    with count_bar(title) as show:
+        yield lambda step: show(step.done, step.total, f"{step.clause} {step.op} {step.dtype}")
 
 
 def announce(text: str) -> None:

@@ -19,6 +19,7 @@ from softcert.cli.evaluate import evaluate
 from softcert.cli.listing import backends, spec
 from softcert.cli.replay import replay
 from softcert.cli.report import report
+from softcert.cli.reproduce import reproduce
 
 
 class _Carried(Exception):  # noqa: N818 -- no error of its own: its cause is
@@ -109,5 +110,5 @@ def main() -> None:
     """
 
 
-for _command in (check, report, evaluate, spec, backends, replay):
+for _command in (check, report, evaluate, spec, backends, replay, reproduce):
     main.add_command(_command)
