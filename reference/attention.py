@@ -269,14 +269,23 @@ def attention_merge(
     shapes = {name: array.shape for name, array in arrays.items()}
     if shapes["out_a"] != shapes["out_b"] or {shapes["lse_a"], shapes["lse_b"]} != {shapes["out_a"][:-1]}:
         raise DomainError(f"the parts to merge have shapes that do not fit together: {shapes}")
-    cells, prec = Cells(), first_precision(widest([fmt for _, fmt in parts.values()]))
+    prec = first_precision(widest([fmt for _, fmt in parts.values()]))
     shape = shapes["out_a"]
-    out, lse = np.empty(shape, dtype=np.int64), np.empty(shape[:-1], dtype=np.int64)
-    for at in np.ndindex(shape[:-1]):
+
+    def query(cells: Cells, row: int) -> tuple[list[int], int]:
+        at = np.unravel_index(row, shape[:-1])
         sides = [(float(arrays[f"lse_{side}"][at]), arrays[f"out_{side}"][at]) for side in "ab"]
         seen = [(weight, values) for weight, values in sides if weight != -math.inf]
-        out[at], lse[at] = attend(cells, *_as_keys(seen, shape[-1]), 1, source, prec)
-    return Enclosure(cells, out), Enclosure(cells, lse)
+        return attend(cells, *_as_keys(seen, shape[-1]), 1, source, prec)
+
+    count = math.prod(shape[:-1])
+    if math.prod(shape) and (method == "fast" or (method == "auto" and count >= _MANY_PAIRS)):
+        return attention_fast.merged(list(arrays.values()), query)
+    cells = Cells()
+    out, lse = np.empty((count, shape[-1]), dtype=np.int64), np.empty(count, dtype=np.int64)
+    for row in range(count):
+        out[row], lse[row] = query(cells, row)
+    return Enclosure(cells, out.reshape(shape)), Enclosure(cells, lse.reshape(shape[:-1]))
 
 
 def _as_keys(sides: list[tuple[float, Floats]], columns: int) -> tuple[list[Score | None], Columns]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from softcert.reference.attention_operands import BackwardOperands, Heads
 from softcert.reference.cells import Cells
 from softcert.reference.enclosure import Enclosure
 from softcert.reference.lazy import LazyCells
+from softcert.reference.operands import Floats
 
 #: The slow path: from cells, a head and a query to the places of its output's elements and of its lse.
 Query = Callable[[Cells, int, int], tuple[list[int], int]]
@@ -62,3 +63,20 @@ def backward(given: BackwardOperands, rows: tuple[Row, Row, Row]) -> tuple[Enclo
         enclosure(1, heads.k.shape, heads.kv_batch),
         enclosure(2, heads.v.shape, heads.kv_batch),
     )
+
+
+#: The slow path of a merge: from cells and a query to the places of its output's elements and of its lse.
+Merged = Callable[[Cells, int], tuple[list[int], int]]
+
+
+def merged(parts: Sequence[Floats], query: Merged) -> tuple[Enclosure, Enclosure]:
+    """Merge of out_a, lse_a, out_b and lse_b."""
+    from softcert.reference.fast.attention import Merge, Result
+
+    shape, columns = parts[1].shape, parts[0].shape[-1]
+    rows = parts[1].size
+    flat = [a.reshape(rows, columns) if k % 2 == 0 else a.reshape(rows) for k, a in enumerate(parts)]
+    both = Merge(*flat)
+    out = LazyCells(rows, columns, lambda cells, row: query(cells, row)[0])
+    lse = LazyCells(rows, 1, lambda cells, row: [query(cells, row)[1]])
+    return Enclosure(out, (*shape, columns), Result(both, 0)), Enclosure(lse, shape, Result(both, 1))

@@ -23,6 +23,7 @@ from softcert.reference.fast.attention_heads import (
 )
 from softcert.reference.fast.attention_narrow import decided, forward_plain
 from softcert.reference.fast.marks import seen_by_queries, sees_any, undefined_biases
+from softcert.reference.fast.merging import merge
 from softcert.reference.fast.oracle import split_pairs, threads
 from softcert.reference.fast.rows import LONGEST, MISSING
 from softcert.reference.fast.tiles import (
@@ -342,3 +343,26 @@ class Result:
     def rounded(self, fmt: FloatFormat) -> tuple[NDArray[Any], NDArray[np.int64]]:
         """Every element rounded to a format, flat, and the places where that is not decided."""
         return self.of.rounded(self.which, fmt)
+
+
+@dataclass(frozen=True)
+class Merge:
+    """The merge of two partial results, (n, C) and (n,) each."""
+
+    out_a: Words
+    lse_a: Words
+    out_b: Words
+    lse_b: Words
+
+    @cached_property
+    def results(self) -> tuple[Pairs, Pairs]:
+        """(out, lse), of shapes (n, C) and (n,)."""
+        environment.require_ieee()
+        out, lse = Pairs.of_shape(*self.out_a.shape), Pairs.of_shape(*self.lse_a.shape)
+        a, b = (np.ascontiguousarray(x) for x in (self.out_a, self.out_b))
+        merge(a, self.lse_a, b, self.lse_b, out.words, out.exponent, lse.words, lse.exponent)
+        return out, lse
+
+    def rounded(self, which: int, fmt: FloatFormat) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """One of the results rounded to a format, flat, and the places where that is not decided."""
+        return self.results[which].rounded(fmt)

@@ -331,6 +331,31 @@ def test_undecided_roundings_are_counted_and_right():
     assert out.undecided == 5
 
 
+PARTS = {
+    "normal": (_normal(length=20, columns=4)[2][:20], 0.0),
+    "apart": (_normal(length=20, columns=4)[2][:20], np.linspace(-800.0, 800.0, 20)),
+    "far": (_normal(length=20, columns=4)[2][:20], 1e300 * np.linspace(-1, 1, 20)),
+    "equal": (np.ones((20, 4)) * 0.7, 0.0),
+    "cancelling": (np.array([[1.0, -1.0, 2.0**-500, 0.0]] * 20), 0.0),
+    "tiny": (_normal(length=20, columns=4)[2][:20] * 1e-300, np.linspace(-40.0, 40.0, 20)),
+    "huge": (_normal(length=20, columns=4)[2][:20] * 1e200, 0.0),
+    "special values": (np.where(np.eye(20, 4) > 0, [NAN, INF, -INF, 1.0], 2.0), [INF, NAN, -INF, 5.0] * 5),
+    "nothing": (np.ones((20, 4)), -INF),
+}
+
+
+@pytest.mark.parametrize("kind", PARTS)
+def test_merges_are_those_of_arb(kind):
+    out_a, lse_a = PARTS[kind]
+    lse_a = np.broadcast_to(lse_a, 20).astype(float)
+    for out_b, lse_b in ((-out_a, np.zeros(20)), (_normal(keys=20, columns=4)[2], np.full(20, -INF))):
+        fast, slow = (
+            reference.attention_merge(out_a, lse_a, out_b, lse_b, method=m) for m in ("fast", "arb")
+        )
+        for ours, theirs in zip(fast, slow, strict=True):
+            _agree(ours, theirs)
+
+
 @pytest.mark.parametrize("radicand", [1, 2, 7, 128])
 @pytest.mark.parametrize("rational", [Fraction(1), Fraction(-3, 7), Fraction(2) ** -390, Fraction(10) ** 100])
 def test_the_scale_in_two_words(rational, radicand):
