@@ -125,7 +125,8 @@ def bench(session: nox.Session) -> None:
     """Time certified elements: the oracles' beside mpmath by hand, the fast path's beside libraries."""
     install(session, "-e", ".[torch,peers]")
     session.run("python", "benchmarks/reference_speed.py")
-    session.run("python", "benchmarks/fast_oracle.py", *session.posargs)
+    for program in ("fast_oracle", "attention_oracle", "exact_products"):
+        session.run("python", f"benchmarks/{program}.py", *session.posargs)
 
 
 @nox.session

@@ -2,19 +2,13 @@
 
     python benchmarks/fast_oracle.py [--rounds N] [--json FILE]
 
-Every round times each candidate once, in an order that changes from round to round; a ratio is taken
-within a round, so that a change of clock speed or a busy neighbour hits both sides. Medians with quartiles.
-The slow oracles get fewer elements, and all times are for one element.
+Medians with quartiles. The slow oracles get fewer elements, and all times are for one element.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import random
-import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
@@ -23,6 +17,7 @@ from pathlib import Path
 import mpmath
 import numpy as np
 from flint import arb, ctx
+from interleaved import compared, measure, show, write
 
 from softcert import reference
 from softcert.conformance.environment import describe
@@ -101,48 +96,19 @@ def candidates() -> dict[str, tuple[Callable[[], object], int]]:
     return found
 
 
-def measure(rounds: int) -> dict[str, list[float]]:
-    """Seconds an element of each candidate, one figure a round."""
-    timed = candidates()
-    for task, _ in timed.values():
-        task()  # compiles, and warms caches up
-    times: dict[str, list[float]] = {name: [] for name in timed}
-    order = list(timed)
-    for round_number in range(rounds):
-        random.Random(round_number).shuffle(order)  # noqa: S311  # an order, not a secret
-        for name in order:
-            task, elements = timed[name]
-            start = time.perf_counter()
-            task()
-            times[name].append((time.perf_counter() - start) / elements)
-    return times
-
-
-def quartiles(values: list[float]) -> list[float]:
-    """Lower quartile, median, upper quartile."""
-    return statistics.quantiles(values, n=4)
-
-
 def main() -> None:
     """Print the table, and write it as JSON where asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15, metavar="N")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
-    times = measure(max(options.rounds, 2))
-    for name, values in times.items():
-        low, middle, high = (1e9 * t for t in quartiles(values))
-        print(f"{name:32} {middle:10.3f} ns an element  [{low:.3f}, {high:.3f}]")
-    ratios = []
-    for first, second, text, wanted in RATIOS:
-        if first in times and second in times:
-            low, middle, high = quartiles([a / b for a, b in zip(times[first], times[second], strict=True)])
-            goal = "" if wanted is None else f"   (wanted: {wanted:g})"
-            print(f"{first} / {second}: {middle:.3g} [{low:.3g}, {high:.3g}] {text}{goal}")
-            ratios.append({"of": first, "to": second, "quartiles": [low, middle, high], "wanted": wanted})
-    if options.json:
-        record = {"environment": describe(), "shape": [ROWS, LENGTH], "seconds": times, "ratios": ratios}
-        options.json.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    times = measure(candidates(), options.rounds)
+    ratios = compared(times, RATIOS)
+    show(times, ratios, "an element")
+    write(
+        options.json,
+        {"environment": describe(), "shape": [ROWS, LENGTH], "seconds": times, "ratios": ratios},
+    )
 
 
 if __name__ == "__main__":

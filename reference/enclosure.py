@@ -12,6 +12,7 @@ import numpy as np
 
 from softcert.reference import decimals, ulps
 from softcert.reference.cells import Cells, round_cell
+from softcert.reference.environment import require_ieee
 from softcert.reference.errors import DomainError
 from softcert.reference.formats import FloatFormat, format_of
 from softcert.reference.interval import Interval, contains, overlaps
@@ -143,7 +144,9 @@ class Enclosure:
         Raises
         ------
         UndecidedRounding : the precision cap was reached; no input is known that does this.
+        AlteredArithmetic : the processor flushes subnormals or does not round to nearest.
         """
+        require_ieee()
         target = format_of(fmt)
         if self._fast is not None:
             return self._rounded_fast(self._fast, target)
@@ -198,7 +201,7 @@ class Enclosure:
 
         Raises
         ------
-        DomainError : another shape, or no known dtype.
+        DomainError : another shape, or no known dtype. AlteredArithmetic : as `round`.
         """
         return ulps.absolute(self.signed_error_ulp(y))
 
@@ -214,6 +217,7 @@ class Enclosure:
 
     def in_ulps(self, fmt: object) -> Bounds:
         """(lower, upper) of |t| / ulp(t) in ulps of a format: what one relative unit costs."""
+        require_ieee()
         lower, upper = ulps.magnitude_in_ulps(
             self._cells, self._splits(), self._index.ravel(), format_of(fmt)
         )

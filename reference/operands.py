@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from softcert.reference.environment import require_ieee
 from softcert.reference.errors import DomainError
 from softcert.reference.formats import FORMATS, FloatFormat, format_of
 from softcert.reference.tensors import is_tensor, tensor_as_array
@@ -30,7 +31,9 @@ def as_floats(x: ArrayLike, name: str = "x") -> tuple[Floats, FloatFormat]:
     Raises
     ------
     DomainError : ragged, masked, complex, boolean, object, or an integer that float64 does not hold.
+    AlteredArithmetic : subnormals would be flushed on the way.
     """
+    require_ieee()
     array = _as_array(x, name)
     if array.dtype.kind in "iu":
         return _exact_integers(array, name), FORMATS["binary64"]

@@ -14,6 +14,7 @@ import numpy as np
 from softcert.reference import many_rows
 from softcert.reference.cells import Cell, Cells
 from softcert.reference.enclosure import Enclosure
+from softcert.reference.environment import require_ieee
 from softcert.reference.errors import DomainError
 from softcert.reference.exactness import (
     Logits,
@@ -100,6 +101,7 @@ def _plain(x: ArrayLike, axis: int) -> tuple[NDArray[Any], int]:
     What is more than an array, a masked one for instance, is refused or converted as anything else.
     """
     array = x if type(x) is np.ndarray else as_floats(x)[0]
+    require_ieee()
     whole = np.issubdtype(type(axis), np.integer)
     return array, array.shape[axis] if whole and -array.ndim <= axis < array.ndim else 0
 

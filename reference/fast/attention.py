@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from softcert.reference.attention_operands import Heads
-from softcert.reference.fast import environment
+from softcert.reference.environment import require_ieee
 from softcert.reference.fast.attention_forward import forward
 from softcert.reference.fast.attention_heads import (
     LARGEST,
@@ -242,7 +242,7 @@ class Forward:
         write: Callable[[int, NDArray[np.int64], tuple[Any, ...]], None],
     ) -> None:
         """Call a kernel for a few queries at a time, with the arguments that all of them begin with."""
-        environment.require_ieee()
+        require_ieee()
         operands, heads = self.operands, self.operands.heads
         operands.tiles  # noqa: B018 - made once, before threads ask for it
 
@@ -357,7 +357,7 @@ class Merge:
     @cached_property
     def results(self) -> tuple[Pairs, Pairs]:
         """(out, lse), of shapes (n, C) and (n,)."""
-        environment.require_ieee()
+        require_ieee()
         out, lse = Pairs.of_shape(*self.out_a.shape), Pairs.of_shape(*self.lse_a.shape)
         a, b = (np.ascontiguousarray(x) for x in (self.out_a, self.out_b))
         merge(a, self.lse_a, b, self.lse_b, out.words, out.exponent, lse.words, lse.exponent)

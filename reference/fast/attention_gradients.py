@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from softcert.reference.attention_operands import BackwardOperands, Heads
-from softcert.reference.fast import environment
+from softcert.reference.environment import require_ieee
 from softcert.reference.fast.attention import (
     SPOILED,
     Operands,
@@ -81,7 +81,7 @@ class Backward:
     @cached_property
     def results(self) -> tuple[Pairs, Pairs, Pairs]:
         """(dq, dk, dv), of shapes (H, L, D), (G, S, D) and (G, S, C)."""
-        environment.require_ieee()
+        require_ieee()
         heads = self.given.heads
         dq, dk, dv = (Pairs.of_shape(*a.shape) for a in (heads.q, heads.k, heads.v))
         queries = [self._queries(h) for h in range(len(heads.q))]

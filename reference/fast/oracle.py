@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from softcert.reference.chunks import in_chunks
-from softcert.reference.fast import environment
+from softcert.reference.environment import require_ieee
 from softcert.reference.fast.narrow import softmax_binary32
 from softcert.reference.fast.rows import LONGEST, MISSING, softmax_binary64, softmax_pairs
 from softcert.reference.formats import FORMATS, FloatFormat
@@ -57,7 +57,7 @@ class FastRows:
 
         The values come in the format's own dtype or in binary64, which holds them.
         """
-        environment.require_ieee()
+        require_ieee()
         if fmt == FORMATS["binary64"] and self.rows.dtype == np.float64:
             out, undecided = self._run(softmax_binary64, np.float64, self.beta, ERROR)
         elif fmt == FORMATS["binary32"] and self.rows.dtype == np.float32 and self.beta == 1.0:
@@ -88,7 +88,7 @@ class FastRows:
     @cached_property
     def split(self) -> Split:
         """Every element in 53 + 53 bits and a width; of kind SLOW where this cannot give it."""
-        environment.require_ieee()
+        require_ieee()
         rows = self.rows.astype(np.float64, copy=False)
         high, low = np.empty(rows.shape), np.empty(rows.shape)
         exponent = np.empty(rows.shape, dtype=np.int64)
@@ -122,7 +122,7 @@ class PairedRows:
     @cached_property
     def split(self) -> Split:
         """Every element in 53 + 53 bits and a width; of kind SLOW where the kernel cannot give it."""
-        environment.require_ieee()
+        require_ieee()
         rows = self.operands[0]
         shape = rows.shape[:1] if self.reduces else rows.shape
         high, low, error = (np.zeros(shape) for _ in range(3))

@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 
 from softcert import reference
-from softcert.backends import fpenv
-from softcert.reference.errors import AlteredArithmetic
 from softcert.reference.fast import double_word, narrow, oracle, rows
 from softcert.reference.fast.compiled import compiled
 
@@ -236,32 +234,3 @@ def _loses_nothing(a, b):
 def test_error_free_transformations_are_error_free():
     assert _loses_nothing(1.0, 1e-20) == (1.0, 1e-20)
     assert _loses_nothing(2.0**60, 1.0 + 2.0**-52) == (2.0**60, 1.0 + 2.0**-52)
-
-
-def test_it_refuses_altered_arithmetic():
-    if not hasattr(fpenv, "restore"):
-        pytest.skip("no access to the floating-point environment here")
-    import ctypes
-
-    libm = ctypes.CDLL("libm.so.6")
-    x = np.array([[1.0, 2.0, 3.0]])
-    expected = reference.softmax(x, method="fast").round("float64")
-    upward = 0x800
-    assert libm.fesetround(upward) == 0
-    try:
-        with pytest.raises(AlteredArithmetic, match="does not round to nearest"):
-            reference.softmax(x, method="fast").round("float64")
-    finally:
-        fpenv.restore()
-    np.testing.assert_array_equal(reference.softmax(x, method="fast").round("float64"), expected)
-
-
-def test_it_refuses_flushed_subnormals():
-    torch = pytest.importorskip("torch")
-    if not torch.set_flush_denormal(True):
-        pytest.skip("this processor cannot flush subnormals")
-    try:
-        with pytest.raises(AlteredArithmetic, match="flushes subnormals to zero"):
-            reference.softmax(np.array([[1.0, 2.0, 3.0]]), method="fast").round("float64")
-    finally:
-        torch.set_flush_denormal(False)
