@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 def takes(dtype: np.dtype[Any], n: int, beta: Fraction) -> bool:
     """Whether the fast path computes rows of n logits of a dtype with this beta."""
     binary = beta.denominator & (beta.denominator - 1) == 0
-    if not binary or dtype.kind != "f" or dtype.itemsize > 8 or n < 1:
+    # ml_dtypes' narrow formats are of no kind that NumPy knows.
+    known = (dtype.kind == "f" and dtype.itemsize <= 8) or (dtype.kind == "V" and dtype.itemsize <= 2)
+    if not binary or not known or n < 1:
         return False
     from softcert.reference.fast.oracle import FastRows
 
@@ -41,7 +43,7 @@ def softmax_rows(array: NDArray[Any], axis: int, beta: Fraction, row_of: RowOf) 
     """
     from softcert.reference.fast.oracle import FastRows
 
-    kept = array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
+    kept: NDArray[Any] = array if array.dtype in (np.float32, np.float64) else array.astype(np.float32)
     rows, shape = rows_along(kept, axis)
     rows = np.ascontiguousarray(rows)
     fast = FastRows(rows if beta > 0 else -rows, abs(float(beta)))

@@ -21,9 +21,10 @@ from softcert.reference.fast.attention_heads import (
     scale_words,
     sizes,
 )
-from softcert.reference.fast.attention_narrow import decided, forward_plain
+from softcert.reference.fast.attention_narrow import forward_plain
 from softcert.reference.fast.marks import seen_by_queries, sees_any, undefined_biases
 from softcert.reference.fast.merging import merge
+from softcert.reference.fast.narrow_rounding import decided
 from softcert.reference.fast.oracle import split_pairs, threads
 from softcert.reference.fast.rows import LONGEST, MISSING
 from softcert.reference.fast.tiles import (

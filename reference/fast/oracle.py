@@ -14,7 +14,8 @@ import numpy as np
 
 from softcert.reference.chunks import in_chunks
 from softcert.reference.environment import require_ieee
-from softcert.reference.fast.narrow import softmax_binary32
+from softcert.reference.fast.narrow import softmax_binary32, softmax_plain
+from softcert.reference.fast.narrow_rounding import decided
 from softcert.reference.fast.rows import LONGEST, MISSING, softmax_binary64, softmax_pairs
 from softcert.reference.formats import FORMATS, FloatFormat
 from softcert.reference.split import EXACT_ZERO, FAR, IS_NAN, MINUS_INF, NUMBER, SLOW, Split, round_split
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 #: Relative error of a quotient in double words: proven to be below 2**-100 (docs/explanation/fast.md).
 ERROR = 2.0**-98
+_BINARY32_BITS = 24
 #: Below so many elements a second thread costs more than it brings.
 _WORTH_A_THREAD = 1 << 15
 
@@ -60,8 +62,10 @@ class FastRows:
         require_ieee()
         if fmt == FORMATS["binary64"] and self.rows.dtype == np.float64:
             out, undecided = self._run(softmax_binary64, np.float64, self.beta, ERROR)
-        elif fmt == FORMATS["binary32"] and self.rows.dtype == np.float32 and self.beta == 1.0:
-            out, undecided = self._run(softmax_binary32, np.float32, ERROR)
+        elif fmt == FORMATS["binary32"] and self.rows.dtype == np.float32:
+            out, undecided = self._run(softmax_binary32, np.float32, self.beta, ERROR)
+        elif fmt.precision < _BINARY32_BITS and self.rows.dtype == np.float32:
+            out, undecided = self._narrowed(fmt)
         else:
             values, decided = round_split(self.split, fmt)
             return values, np.flatnonzero(~decided)
@@ -76,6 +80,13 @@ class FastRows:
             where = np.flatnonzero(~decided)
             places = again[where // n] * n + where % n
         return values.reshape(-1), places
+
+    def _narrowed(self, fmt: FloatFormat) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Every element rounded to a format narrower than binary32, and how many of each row are open."""
+        values, error = np.zeros(self.rows.shape), np.empty(self.rows.shape)
+        _in_threads(lambda p: softmax_plain(self.rows[p], self.beta, values[p], error[p]), self.rows)
+        out, known = decided(values, error, fmt)
+        return out, np.asarray((~known).sum(axis=1))
 
     def _run(
         self, kernel: Callable[..., None], dtype: Any, *constants: float

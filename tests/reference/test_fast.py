@@ -2,6 +2,7 @@
 
 import re
 
+import ml_dtypes
 import mpmath
 import numpy as np
 import pytest
@@ -112,11 +113,34 @@ def test_errors_below_an_ulp_are_those_of_arb(op, family):
     assert ((ours[0] <= theirs[1]) & (theirs[0] <= ours[1])).all()
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_narrow_inputs_are_the_reals_that_they_are(dtype):
+NARROW = ["float32", "float16", ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2]
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize("beta", [1.0, 0.37, -3.0, 2.0**-60, 1e30])
+def test_narrow_inputs_are_the_reals_that_they_are(dtype, beta):
     x = (RNG.normal(size=(40, 33)) * 20).astype(dtype)
     x[3, 5] = 2.0**-14
-    fast, slow = (reference.softmax(x, method=method) for method in ("fast", "arb"))
+    fast, slow = (reference.softmax(x, beta=beta, method=method) for method in ("fast", "arb"))
+    for fmt in FORMATS:
+        assert _same(fast.round(fmt), slow.round(fmt)).all(), fmt
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("beta", [1.0, 2.5, -0.7])
+def test_binary64_alone_decides_as_arb_does(family, beta):
+    with np.errstate(over="ignore", under="ignore"):
+        x = FAMILIES[family].astype(np.float32)
+    fast, slow = (reference.softmax(x, beta=beta, method=method) for method in ("fast", "arb"))
+    for fmt in FORMATS[1:]:
+        assert _same(fast.round(fmt), slow.round(fmt)).all(), fmt
+
+
+@pytest.mark.parametrize("op", [reference.log_softmax, reference.logsumexp])
+@pytest.mark.parametrize("dtype", NARROW)
+def test_logarithms_of_narrow_inputs(op, dtype):
+    x = RNG.normal(size=(9, 33)).astype(dtype)
+    fast, slow = (op(x, method=method) for method in ("fast", "arb"))
     for fmt in FORMATS:
         assert _same(fast.round(fmt), slow.round(fmt)).all(), fmt
 
@@ -195,23 +219,24 @@ def test_the_exponential_keeps_its_bound():
     assert worst > double_word.EXP_ERROR / 64  # else the bound says little
 
 
-def test_binary64_alone_keeps_its_bound():
+@pytest.mark.parametrize(
+    ("beta", "bound"), [(1.0, narrow.NARROW_ERROR), (0.3, narrow.SCALED_ERROR), (3.3, narrow.SCALED_ERROR)]
+)
+def test_binary64_alone_keeps_its_bound(beta, bound):
     x = (RNG.normal(size=(20, 100)) * 30).astype(np.float32)
-    worst = 0.0
-    for row in x:
-        weights = np.empty(row.size)
-        q1, q2 = narrow.narrow_weights(row, float(row.max()), weights)
-        quotients = weights / (q1 * 2.0**-42 + q2 * 2.0**-85)
-        exact = reference.softmax(row).to_float64()
-        kept = exact > 1e-60
-        worst = max(worst, float(np.abs(quotients[kept] / exact[kept] - 1).max()))
-    assert 0 < worst < narrow.NARROW_ERROR
+    values, error = np.empty(x.shape), np.empty(x.shape)
+    narrow.softmax_plain(x, beta, values, error)
+    exact = reference.softmax(x, beta=beta).to_float64()
+    kept = exact > 1e-60
+    off = np.abs(values - exact)
+    assert (off <= error)[kept].all()
+    assert 0 < (off / exact)[kept].max() < bound
 
 
 KERNELS = {
     "weights": (rows.weights, (np.zeros(8), 0.0, 1.0, np.empty(8), np.empty(8))),
     "quotients": (rows.quotients, (np.ones(8), np.zeros(8), 1.0, 0.0, oracle.ERROR, np.empty(8))),
-    "narrow_weights": (narrow.narrow_weights, (np.zeros(8, np.float32), 0.0, np.empty(8))),
+    "narrow_weights": (narrow.narrow_weights, (np.zeros(8, np.float32), 0.0, 1.0, np.empty(8))),
 }
 
 

@@ -18,7 +18,7 @@ from softcert.reference.fast import (
     tiles,
 )
 from softcert.reference.fast.attention_heads import scale_words, sizes
-from softcert.reference.fast.attention_narrow import decided
+from softcert.reference.fast.narrow_rounding import decided
 from softcert.reference.formats import dyadic
 from softcert.reference.rounding import round_dyadic
 
