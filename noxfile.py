@@ -122,9 +122,10 @@ def conformance(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Time certified elements: the oracles' beside mpmath by hand, the fast path's beside libraries."""
+    """Time certified elements beside mpmath and libraries; print how sharp the bounds of attention are."""
     install(session, "-e", ".[torch,peers]")
     session.run("python", "benchmarks/reference_speed.py")
+    session.run("python", "benchmarks/attention_bounds.py")
     for program in ("fast_oracle", "attention_oracle", "exact_products"):
         session.run("python", f"benchmarks/{program}.py", *session.posargs)
 
