@@ -1,13 +1,15 @@
-"""Both oracles on one question: they must agree, or one of them is wrong."""
+"""Both oracles and the fast path on one question: they must agree, or one of them is wrong."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import combinations
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from softcert.reference.decimals import outward_bounds
 from softcert.reference.enclosure import Enclosure
 from softcert.reference.errors import DomainError, OracleDisagreement
 from softcert.reference.gradients import (
@@ -17,6 +19,7 @@ from softcert.reference.gradients import (
     softmax_jvp,
     softmax_vjp,
 )
+from softcert.reference.interval import Interval
 from softcert.reference.softmax import log_softmax, logsumexp, softmax
 
 #: Every op of the reference by name.
@@ -33,9 +36,12 @@ OPS: Mapping[str, Callable[..., Enclosure]] = MappingProxyType(
     }
 )
 
+#: Those that the fast path computes.
+_FAST = frozenset({"softmax", "log_softmax", "logsumexp", "softmax_vjp", "softmax_jvp"})
+
 
 def cross_check(op_name: str, *operands: Any, **params: Any) -> Enclosure:
-    """Compute an op by both oracles and return its enclosure.
+    """Compute an op by both oracles, and by the fast path where it has one, and return Arb's enclosure.
 
     Parameters
     ----------
@@ -49,16 +55,36 @@ def cross_check(op_name: str, *operands: Any, **params: Any) -> Enclosure:
     op = OPS.get(op_name)
     if op is None:
         raise DomainError(f"op {op_name!r} is not one of {', '.join(OPS)}")
-    ours, theirs = op(*operands, **params, method="mpmath"), op(*operands, **params, method="arb")
-    agree = ours.overlaps(theirs)
-    if not agree.all():
-        where = tuple(int(i) for i in np.argwhere(~agree)[0])
-        raise OracleDisagreement(
-            f"{op_name} at {where}: mpmath {_text(ours, where)} and Arb {_text(theirs, where)} do not overlap"
-        )
-    return theirs
+    methods = ("mpmath", "arb", "fast") if op_name in _FAST else ("mpmath", "arb")
+    results = {method: op(*operands, **params, method=method) for method in methods}
+    require_overlap(op_name, results)
+    return results["arb"]
 
 
-def _text(enclosure: Enclosure, where: tuple[int, ...]) -> str:
-    low, high = enclosure[where].bounds_decimal(40)
-    return f"[{low}, {high}]"
+def require_overlap(what: str, results: Mapping[str, Enclosure]) -> None:
+    """Make sure that enclosures of one thing have a number in common, element by element.
+
+    Parameters
+    ----------
+    results : by method.
+
+    Raises
+    ------
+    OracleDisagreement : two that have none.
+    """
+    for (first, ours), (second, theirs) in combinations(results.items(), 2):
+        agree = ours.overlaps(theirs)
+        if not agree.all():
+            place = int(np.flatnonzero(~agree)[0])
+            where = tuple(int(i) for i in np.unravel_index(place, agree.shape))
+            raise OracleDisagreement(
+                f"{what} at {where}: {first} {_text(ours, place)} and {second} {_text(theirs, place)} do not "
+                "overlap"
+            )
+
+
+def _text(enclosure: Enclosure, place: int) -> str:
+    value = enclosure.known(int(enclosure.cells_of_elements[place]))
+    if isinstance(value, Interval):
+        return "[{}, {}]".format(*outward_bounds(value, 40))
+    return str(value)

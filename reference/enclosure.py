@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import numpy as np
 
 from softcert.reference import decimals, ulps
-from softcert.reference.cells import Cells, round_cell
+from softcert.reference.cells import Cell, Cells, round_cell
 from softcert.reference.environment import require_ieee
 from softcert.reference.errors import DomainError
 from softcert.reference.formats import FloatFormat, format_of
@@ -75,6 +75,11 @@ class Enclosure:
         if isinstance(self._places, tuple):
             return np.arange(math.prod(self._places), dtype=np.int64).reshape(self._places)
         return self._places
+
+    @property
+    def cells_of_elements(self) -> NDArray[np.int64]:
+        """For `known`, the number of each element of this part, flat."""
+        return self._index.ravel()
 
     @property
     def undecided(self) -> int:
@@ -251,9 +256,14 @@ class Enclosure:
         out = []
         for pair in zip(self._index.ravel().tolist(), other._index.ravel().tolist(), strict=True):
             if pair not in known:
-                known[pair] = _overlap(self._cells, pair[0], other._cells, pair[1])
+                known[pair] = _overlap(self.known(pair[0]), other.known(pair[1]))
             out.append(known[pair])
         return np.array(out, dtype=np.bool_).reshape(self.shape)
+
+    def known(self, k: int) -> Cell:
+        """Element k of the whole enclosure as it is known so far, by the fast path or else by an oracle."""
+        proven = self._splits().interval(k) if self._fast is not None else None
+        return self._cells.values[k] if proven is None else proven
 
     def contains(self, values: Any) -> NDArray[np.bool_]:
         """Whether each enclosure, as narrow as it is now, holds the value given.
@@ -331,8 +341,7 @@ def _width_bits(value: Interval | float) -> float:
     return float(smallest.bit_length() - 1 - (value.hi - value.lo).bit_length())
 
 
-def _overlap(a: Cells, i: int, b: Cells, j: int) -> bool:
-    left, right = a.values[i], b.values[j]
+def _overlap(left: Cell, right: Cell) -> bool:
     if isinstance(left, float) or isinstance(right, float):
         both = isinstance(left, float) and isinstance(right, float)
         return both and (left == right or (left != left and right != right))  # noqa: PLR0124 - the NaN test

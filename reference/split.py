@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -62,6 +63,15 @@ class Split:
     def take(self, index: NDArray[np.int64]) -> Split:
         """Return the cells at `index`."""
         return Split(*(column[index] for column in self.columns))
+
+    def interval(self, k: int) -> Interval | None:
+        """Cell k as an interval; None where it is no number, or beyond the exponents that are kept."""
+        if self.kind[k] != NUMBER or abs(int(self.binade[k])) > FAR >> 2:
+            return None
+        low = (int(self.high[k]) << 53) + int(self.low[k])
+        high = low + math.ceil(float(self.width[k]))
+        exponent = int(self.binade[k]) - _BITS + 1
+        return Interval(low, high, exponent) if self.sign[k] > 0.0 else Interval(-high, -low, exponent)
 
 
 def split_cells(cells: Cells) -> Split:

@@ -39,9 +39,10 @@ def test_both_oracles_overlap(rng, depth, spread):
         assert a.digits(exponent // 4).tolist() == b.digits(exponent // 4).tolist()
 
 
-def test_a_wrong_oracle_is_noticed(monkeypatch):
+@pytest.mark.parametrize("liar", ["mpmath", "arb", "fast"])
+def test_a_wrong_oracle_is_noticed(monkeypatch, liar):
     def wrong(*operands, method):
-        return reference.attention(*operands, scale=1.0 if method == "arb" else 1.001)
+        return reference.attention(*operands, scale=1.001 if method == liar else 1.0, method=method)
 
     monkeypatch.setattr(attention_check, "ATTENTION_OPS", {"attention": (wrong, ("out",))})
     with pytest.raises(OracleDisagreement, match=r"out of attention at \(1, 0\)"):
