@@ -102,7 +102,7 @@ class Pairs:
         return values, np.flatnonzero(~decided)
 
 
-def in_order(tasks: Sequence[Callable[[], None]]) -> None:
+def run_all(tasks: Sequence[Callable[[], None]]) -> None:
     """Run tasks, each of which writes to places of its own, on as many threads as there are."""
     workers = min(threads(), len(tasks))
     if workers <= 1:
@@ -116,13 +116,7 @@ def in_order(tasks: Sequence[Callable[[], None]]) -> None:
 
 @dataclass(frozen=True)
 class Operands:
-    """Operands of attention with what no kernel takes made 0, and where that was.
-
-    Attributes
-    ----------
-    heads : as they were given.
-    q : (H, L, D). k : (G, S, D). v : (G, S, C). Cleaned.
-    """
+    """Operands of attention as kernels take them, with 0 in place of what none does."""
 
     heads: Heads
 
@@ -253,7 +247,7 @@ class Forward:
             arguments = (padded_features(q), sizes(q), tiles.keys, tiles.key_sizes, tiles.values, *seen)
             write(head, queries, (*arguments, operands.bias(head, queries)))
 
-        in_order(
+        run_all(
             [
                 partial(block, head, queries[start : start + _BLOCK])
                 for head, queries in enumerate(map(np.flatnonzero, wanted))

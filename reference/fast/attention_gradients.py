@@ -17,7 +17,7 @@ from softcert.reference.fast.attention import (
     any_of,
     blocks_of,
     cleaned,
-    in_order,
+    run_all,
 )
 from softcert.reference.fast.attention_backward import add_pairs, finish, row_dots
 from softcert.reference.fast.attention_heads import (
@@ -89,10 +89,8 @@ class Backward:
         sharing = heads.sharing
         of_queries = [(h, part) for h in range(len(heads.q)) for part in blocks_of(heads.q.shape[1])]
         of_keys = [(g, part) for g in range(len(heads.k)) for part in blocks_of(heads.k.shape[1])]
-        in_order(
-            [partial(self._dq, *at, queries[at[0]], keys[at[0] // sharing], dq[at]) for at in of_queries]
-        )
-        in_order([partial(self._dk_dv, *at, queries, keys[at[0]], dk[at], dv[at]) for at in of_keys])
+        run_all([partial(self._dq, *at, queries[at[0]], keys[at[0] // sharing], dq[at]) for at in of_queries])
+        run_all([partial(self._dk_dv, *at, queries, keys[at[0]], dk[at], dv[at]) for at in of_keys])
         _mark(self.given, dq, dk, dv)
         return dq, dk, dv
 
