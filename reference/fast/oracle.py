@@ -177,7 +177,8 @@ def _split_chunk(
     undefined = np.isnan(high) & ~missing
     infinite = np.isneginf(high) & ~missing
     zero = (high == 0.0) & (error == 0.0) & ~missing
-    known = ~(missing | zero | infinite | undefined) & (np.abs(high) > 4.0 * error)
+    with np.errstate(over="ignore"):
+        known = ~(missing | zero | infinite | undefined) & (np.abs(high) > 4.0 * error)
     sign = np.where(known & (high < 0.0), -1.0, 1.0)
     mantissa, binary = np.frexp(np.where(known, np.abs(high), 1.0))
     leading = mantissa * 2.0**53

@@ -94,6 +94,13 @@ def test_products_with_the_jacobian_are_the_exact_ones(name):
         assert fast.undecided == 0
 
 
+def test_errors_near_the_largest_number_overflow_in_silence():
+    """The error of y (d - sum(y d)) is near 2**1022 here, and four times that is no number of binary64."""
+    y, d = [2.0**103, 1.0], [2.0**918, 1.0]
+    fast, exact = (reference.softmax_vjp(y, d, method=method) for method in ("fast", "arb"))
+    assert _same(fast.round("float64"), exact.round("float64")).all()
+
+
 @pytest.mark.parametrize("gap", [20.0, 36.5, 37.5, 38.0, 41.6, 50.0, 60.0, 67.0, 68.0, 70.0, 500.0])
 def test_errors_beside_one_are_counted_from_the_exact_value(gap):
     """1 - exp(-gap), which binary64 does not tell from 1, and the errors of its neighbours."""
