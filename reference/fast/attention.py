@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -25,7 +24,7 @@ from softcert.reference.fast.attention_narrow import forward_plain
 from softcert.reference.fast.marks import seen_by_queries, sees_any, undefined_biases
 from softcert.reference.fast.merging import merge
 from softcert.reference.fast.narrow_rounding import decided
-from softcert.reference.fast.oracle import split_pairs, threads
+from softcert.reference.fast.oracle import run_all, split_pairs
 from softcert.reference.fast.rows import LONGEST, MISSING
 from softcert.reference.fast.tiles import (
     TILE,
@@ -100,18 +99,6 @@ class Pairs:
         """Every element rounded to a format, flat, and the places where that is not decided."""
         values, decided = round_split(self.split, fmt)
         return values, np.flatnonzero(~decided)
-
-
-def run_all(tasks: Sequence[Callable[[], None]]) -> None:
-    """Run tasks, each of which writes to places of its own, on as many threads as there are."""
-    workers = min(threads(), len(tasks))
-    if workers <= 1:
-        for task in tasks:
-            task()
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        for done in [pool.submit(task) for task in tasks]:
-            done.result()
 
 
 @dataclass(frozen=True)

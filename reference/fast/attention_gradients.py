@@ -17,7 +17,6 @@ from softcert.reference.fast.attention import (
     any_of,
     blocks_of,
     cleaned,
-    run_all,
 )
 from softcert.reference.fast.attention_backward import add_pairs, finish, row_dots
 from softcert.reference.fast.attention_heads import (
@@ -28,6 +27,7 @@ from softcert.reference.fast.attention_heads import (
     transposed_tiles,
 )
 from softcert.reference.fast.marks import seen_by_keys, seen_by_queries, sees_any, undefined_biases
+from softcert.reference.fast.oracle import run_all
 from softcert.reference.fast.tiles import TILE, dot_error, sum_error
 from softcert.reference.formats import FloatFormat
 

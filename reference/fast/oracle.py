@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,8 @@ ERROR = 2.0**-98
 _BINARY32_BITS = 24
 #: Below so many elements a second thread costs more than it brings.
 _WORTH_A_THREAD = 1 << 15
+#: Parts of a matrix for each thread, so that none waits long for a slower one.
+_PARTS = 4
 
 
 def threads() -> int:
@@ -227,13 +229,31 @@ def _below_one(split: Split, places: NDArray[np.int64]) -> Split:
 
 def _in_threads(task: Callable[[slice], None], rows: NDArray[Any]) -> None:
     """Run a task on consecutive parts of the rows; each row's result does not depend on the parts."""
-    count = min(threads(), len(rows), max(rows.size // _WORTH_A_THREAD, 1))
-    if count <= 1:
+    if rows.size < 2 * _WORTH_A_THREAD:
         task(slice(0, len(rows)))
         return
-    with ThreadPoolExecutor(count) as pool:
-        for done in [pool.submit(task, part) for part in _parts(len(rows), count)]:
-            done.result()
+    run_all([partial(task, part) for part in _parts(len(rows), min(len(rows), _PARTS * threads()))])
+
+
+def run_all(tasks: Sequence[Callable[[], None]]) -> None:
+    """Run tasks, each of which writes to places of its own, on as many threads as there are."""
+    count = min(threads(), len(tasks))
+    if count <= 1:
+        for task in tasks:
+            task()
+        return
+    for done in [_pool(count).submit(task) for task in tasks]:
+        done.result()
+
+
+@lru_cache(maxsize=1)
+def _pool(count: int) -> ThreadPoolExecutor:
+    """Threads, kept because starting them takes as long as a million elements."""
+    return ThreadPoolExecutor(count)
+
+
+# A forked process has none of its parent's threads.
+os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 def _parts(total: int, count: int) -> Iterator[slice]:

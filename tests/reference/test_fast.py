@@ -1,6 +1,9 @@
 """The fast path says what the oracles say, decides what it claims, and refuses altered arithmetic."""
 
+import os
 import re
+import subprocess
+import sys
 
 import ml_dtypes
 import mpmath
@@ -184,6 +187,28 @@ def test_the_same_bits_for_any_number_of_threads(monkeypatch):
     for other in results[1:]:
         for a, b in zip(results[0], other, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+FORKED = """
+import os, sys, warnings
+import numpy as np
+from softcert import reference
+
+x = np.random.default_rng(0).normal(size=(300, 400))
+expected = reference.softmax(x, method="fast").round("float64")
+warnings.simplefilter("ignore")  # from Python 3.12 on, of a fork beside threads
+if os.fork() == 0:
+    same = np.array_equal(reference.softmax(x, method="fast").round("float64"), expected)
+    os._exit(0 if same else 1)
+sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+
+
+def test_a_forked_process_starts_threads_of_its_own():
+    """It has none of its parent's, and would wait for them without end."""
+    variables = os.environ | {"SOFTCERT_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-c", FORKED], env=variables, timeout=120, check=False)
+    assert done.returncode == 0
 
 
 def test_undecided_roundings_are_counted_and_right():
