@@ -23,6 +23,8 @@ def test_clause(clause_check):
 
 def run_suite(folder, subjects, options="clauses=['stability.magnitude', 'logistic']"):
     (folder / "test_kernel.py").write_text(TEST.format(subjects=subjects, options=options))
+    # A suite of its own, also where the folder for temporary files lies within this project.
+    (folder / "pytest.ini").write_text("[pytest]\n")
     command = [
         sys.executable,
         "-m",
