@@ -98,8 +98,10 @@ def visibility(
     return Visibility(first, last, None if mask is None else _mask(mask, shape))
 
 
-def _ends(cu_seqlens: tuple[ArrayLike, ArrayLike], length: int, keys: int) -> list[NDArray[np.int64]]:
+def _ends(cu_seqlens: object, length: int, keys: int) -> list[NDArray[np.int64]]:
     """Cumulative lengths of packed sequences, checked."""
+    if not isinstance(cu_seqlens, (tuple, list)) or len(cu_seqlens) != 2:
+        raise DomainError("cu_seqlens is not a pair, of the ends in q and of those in k")
     ends = []
     for name, given, total in zip(("q", "k"), cu_seqlens, (length, keys), strict=True):
         array = tensor_as_array(given, f"cu_seqlens_{name}") if is_tensor(given) else np.asarray(given)

@@ -290,6 +290,9 @@ def test_packed_sequences_are_sequences():
         (([0, 6, 5], [0, 2, 4]), "cu_seqlens_q does not rise"),
         (([0, 5], [0, 2, 4]), "ends 1 sequences and cu_seqlens_k 2"),
         (([5], [4]), "two or more integers"),
+        (([0, 5], [0, 4], [0, 4]), "not a pair"),
+        (([0, 5],), "not a pair"),
+        (5, "not a pair"),
         (([0.0, 5.0], [0, 4]), "two or more integers"),
     ],
 )
