@@ -9,7 +9,7 @@ import numpy as np
 from softcert.reference.fast.attention_weights import ROUNDED_UP, to_scores, to_weights
 from softcert.reference.fast.compiled import compiled
 from softcert.reference.fast.double_word import two_sum
-from softcert.reference.fast.logs import LOG_ERROR, SUM_ERROR, log_of_sum
+from softcert.reference.fast.logs import lse_of
 from softcert.reference.fast.rows import MISSING, product, reciprocal
 from softcert.reference.fast.tiles import TILE, absorb, dot_tile, weighted_sums
 
@@ -151,10 +151,8 @@ def _finish(
         out[0][i, c], out[1][i, c] = two_sum(h, l)
         out[2][i, c] = error + UNDERFLOW if size > 0.0 else tiny
         exponent[i, c] = 0 if known and abs(h) < np.inf else MISSING
-    gh, gl, good = log_of_sum(sh, sl)
-    s, e = two_sum(top, gh)
-    lse[0][i], lse[1][i] = two_sum(s, e + gl)
-    lse[2][i] = LOG_ERROR + relative + SUM_ERROR * abs(s)
+    lse[0][i], lse[1][i], error, good = lse_of(top, sh, sl)
+    lse[2][i] = error + relative
     lse_exponent[i] = 0 if known and good else MISSING
 
 

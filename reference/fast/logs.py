@@ -35,6 +35,15 @@ def log_of_sum(h: float, l: float) -> tuple[float, float, bool]:  # noqa: E741
 
 
 @inlined
+def lse_of(top: float, h: float, l: float) -> tuple[float, float, float, bool]:  # noqa: E741
+    """top + log(h + l) in two words, its absolute error given h + l, and whether it is known."""
+    gh, gl, good = log_of_sum(h, l)
+    s, e = two_sum(top, gh)
+    high, low = two_sum(s, e + gl)
+    return high, low, LOG_ERROR + SUM_ERROR * abs(s), good
+
+
+@inlined
 def _only_one(x: NDArray[np.float64]) -> bool:
     """Whether one logit alone is finite: the sum is 1 then, and its logarithm 0, exactly."""
     finite = 0

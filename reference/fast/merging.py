@@ -13,7 +13,7 @@ import numpy as np
 from softcert.reference.fast.attention_heads import LARGEST
 from softcert.reference.fast.compiled import compiled, fma
 from softcert.reference.fast.double_word import exp_dw, fast_two_sum, two_sum
-from softcert.reference.fast.logs import LOG_ERROR, SUM_ERROR, log_of_sum
+from softcert.reference.fast.logs import lse_of
 from softcert.reference.fast.rows import MISSING, NEAR, power_of_two, product, reciprocal
 
 if TYPE_CHECKING:
@@ -77,11 +77,9 @@ def merge(
                 out[0][i, c] = np.nan
             elif max(abs(x), abs(y)) > LARGEST:
                 exponent[i, c] = MISSING
-        gh, gl, good = log_of_sum(sh, sl)
-        s, e = two_sum(top, gh)
-        lse[0][i], lse[1][i] = two_sum(s, e + gl)
-        lse[2][i] = LOG_ERROR + _ERROR + left_out + SUM_ERROR * abs(s)
-        if not (good and abs(s) < np.inf):
+        lse[0][i], lse[1][i], error, good = lse_of(top, sh, sl)
+        lse[2][i] = error + _ERROR + left_out
+        if not (good and abs(lse[0][i]) < np.inf):
             lse_exponent[i] = MISSING
 
 
