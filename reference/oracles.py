@@ -37,7 +37,7 @@ class ExactOracle(Protocol):
         """Sum of the values."""
 
 
-#: "auto" is Arb, the faster one.
+#: "auto" is Arb, the faster one, for what the fast path is not asked.
 METHODS: Mapping[str, Oracle] = MappingProxyType({"auto": arb_oracle, "mpmath": mp_oracle, "arb": arb_oracle})
 
 

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 _LEAST_PRECISION = 128
 
 _LARGEST = sys.float_info.max
+#: Elements from which "auto" is the fast path, which takes seconds to compile once.
+_MANY = 1 << 15
 
 RowOf = Callable[[Cells, list[float]], "list[int]"]
 
@@ -60,6 +62,12 @@ def exact_factor(beta: float | Fraction) -> Fraction:
     return Fraction(*number.as_integer_ratio())
 
 
+def by_double_words(method: str, x: ArrayLike) -> bool:
+    """Whether a method computes an array by the fast path, as far as the latter takes it."""
+    many = isinstance(x, np.ndarray) and x.size >= _MANY
+    return method == "fast" or (method == "auto" and many)
+
+
 def first_precision(fmt: FloatFormat) -> int:
     """Precision at which rows that came in `fmt` are first evaluated."""
     return max(start_precision(fmt.precision), _LEAST_PRECISION)
@@ -72,7 +80,8 @@ def softmax(x: ArrayLike, axis: int = -1, beta: float | Fraction = 1.0, method: 
     ----------
     x : (..., n) along `axis`, n >= 1, any supported dtype.
     beta : inverse temperature, the exact real of the number given; the base is e**beta.
-    method : "auto" (Arb), "arb", "mpmath", or "fast": double words, with Arb for what they leave open.
+    method : "arb", "mpmath", "fast" (double words, with Arb for what they leave open), or "auto": "fast" for
+        arrays of 2**15 elements or more, else "arb".
 
     Returns
     -------
@@ -85,7 +94,7 @@ def softmax(x: ArrayLike, axis: int = -1, beta: float | Fraction = 1.0, method: 
     DomainError : x is no array of supported floats, has no such axis, or is empty along it.
     ValueError : no such method.
     """
-    if method == "fast":
+    if by_double_words(method, x):
         return _softmax_fast(x, axis, exact_factor(beta))
     factor, source = exact_factor(beta), oracle(method)
     values, fmt = as_floats(x)
@@ -127,7 +136,7 @@ def log_softmax(x: ArrayLike, axis: int = -1, method: str = "auto") -> Enclosure
     ------
     DomainError, ValueError : as `softmax`.
     """
-    if method == "fast":
+    if by_double_words(method, x):
         return _logs_fast(x, axis, reduces=False)
     source = oracle(method)
     values, fmt = as_floats(x)
@@ -149,7 +158,7 @@ def logsumexp(x: ArrayLike, axis: int = -1, method: str = "auto") -> Enclosure:
     ------
     DomainError, ValueError : as `softmax`, but an empty axis is allowed.
     """
-    if method == "fast":
+    if by_double_words(method, x):
         return _logs_fast(x, axis, reduces=True)
     source = oracle(method)
     values, fmt = as_floats(x)

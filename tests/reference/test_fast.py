@@ -155,6 +155,16 @@ def test_logarithms_of_narrow_inputs(op, dtype):
         assert _same(fast.round(fmt), slow.round(fmt)).all(), fmt
 
 
+@pytest.mark.parametrize("op", [reference.softmax, reference.log_softmax, reference.logsumexp])
+@pytest.mark.parametrize("length", [1 << 14, 1 << 15])
+def test_auto_is_the_fast_path_for_many_elements(op, length):
+    x = np.random.default_rng(2).normal(size=(1, length)).astype(np.float32)
+    auto, slow = op(x), op(x, method="arb")
+    assert (auto._fast is not None) == (length >= 1 << 15)
+    np.testing.assert_array_equal(auto.round("float32"), slow.round("float32"))
+    assert auto.overlaps(slow).all()
+
+
 def test_shapes_axes_and_parts():
     x = RNG.normal(size=(3, 4, 5))
     for axis in (-1, 0, 1):
