@@ -21,6 +21,7 @@ from softcert.reference.fast.attention_heads import (
     sizes,
 )
 from softcert.reference.fast.attention_narrow import forward_plain
+from softcert.reference.fast.attention_weights import ROUNDED_UP
 from softcert.reference.fast.marks import seen_by_queries, sees_any, undefined_biases
 from softcert.reference.fast.merging import merge
 from softcert.reference.fast.narrow_rounding import decided
@@ -115,7 +116,7 @@ class Operands:
     @cached_property
     def dot_slack(self) -> float:
         """Error of a dot product of norms 1, times |scale|."""
-        return abs(self.scale[0]) * dot_error(self.heads.q.shape[2]) * (1.0 + 2.0**-30)
+        return abs(self.scale[0]) * dot_error(self.heads.q.shape[2]) * ROUNDED_UP
 
     @cached_property
     def q(self) -> Words:

@@ -26,6 +26,7 @@ from softcert.reference.fast.attention_heads import (
     tiny_error,
     transposed_tiles,
 )
+from softcert.reference.fast.attention_weights import ROUNDED_UP
 from softcert.reference.fast.marks import seen_by_keys, seen_by_queries, sees_any, undefined_biases
 from softcert.reference.fast.oracle import run_all
 from softcert.reference.fast.tiles import TILE, dot_error, sum_error
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     Words = NDArray[np.float64]
     Marks = NDArray[np.bool_]
 
-_UP = 1.0 + 2.0**-30
 _ONE = (1.0, 0.0)
 
 
@@ -69,6 +69,11 @@ class Side:
     def values(self) -> tuple[Words, Words]:
         """Rows in whole tiles."""
         return padded_rows(self.a), padded_rows(self.b)
+
+    @cached_property
+    def tiny(self) -> tuple[float, float]:
+        """What sums over a and over b can lose to underflow; see `tiny_error`."""
+        return tiny_error(self.a), tiny_error(self.b)
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,12 @@ class Backward:
     def _slacks(self) -> tuple[float, float, float]:
         heads = self.given.heads
         longest = max(heads.k.shape[1], heads.sharing * (heads.q.shape[1] + TILE))
-        return self.operands.dot_slack, dot_error(heads.v.shape[2]) * _UP, sum_error(longest)
+        return self.operands.dot_slack, dot_error(heads.v.shape[2]) * ROUNDED_UP, sum_error(longest)
+
+    @cached_property
+    def _seen(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The range of keys that each query sees, as columns."""
+        return _padded(self.given.heads.seen.first), _padded(self.given.heads.seen.last)
 
     def _queries(self, head: int) -> Side:
         q, dout, out = (cleaned(a[head]) for a in (self.given.heads.q, self.given.dout, self.given.out))
@@ -110,7 +120,7 @@ class Backward:
         high, low = np.empty(len(q)), np.empty(len(q))
         row_dots(dout, out, high, low)
         norms = sizes(dout)
-        error = dot_error(out.shape[1]) * _UP * norms * sizes(out)
+        error = dot_error(out.shape[1]) * ROUNDED_UP * norms * sizes(out)
         return Side(q, dout, _padded(np.stack([sizes(q), norms, lse, high, low, error])))
 
     def _keys(self, group: int) -> Side:
@@ -136,7 +146,7 @@ class Backward:
             (keys.values[1][:, :0], nothing, nothing, nothing),
             known,
         )
-        finish(dq.words, known, self.operands.scale, tiny_error(keys.a), dq.exponent)
+        finish(dq.words, known, self.operands.scale, keys.tiny[0], dq.exponent)
 
     def _dk_dv(self, group: int, part: slice, queries: list[Side], keys: Side, dk: Pairs, dv: Pairs) -> None:
         heads = self.given.heads
@@ -151,7 +161,7 @@ class Backward:
                 (*ranges, part.start),
                 side.tiles,
                 side.facts,
-                (_padded(heads.seen.first), _padded(heads.seen.last)),
+                self._seen,
                 self.operands.bias_of_keys(head, np.arange(part.start, part.stop)),
                 self.operands.scale,
                 self._slacks,
@@ -159,7 +169,7 @@ class Backward:
                 (side.values[1], *dv.words),
                 known,
             )
-        tiny_q, tiny_dout = (max(tiny_error(getattr(queries[h], name)) for h in of_group) for name in "ab")
+        tiny_q, tiny_dout = (max(queries[h].tiny[which] for h in of_group) for which in (0, 1))
         finish(dk.words, known, self.operands.scale, tiny_q, dk.exponent)
         finish(dv.words, known, _ONE, tiny_dout, dv.exponent)
 

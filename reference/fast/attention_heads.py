@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from softcert.reference.fast.attention_forward import UNDERFLOW
+from softcert.reference.fast.attention_weights import ROUNDED_UP
 from softcert.reference.fast.tiles import TILE
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ _TINY = 2.0**-150
 _FEATURES = 4
 #: Bits of 1/sqrt(D) after the point: some 600 are left of a scale of 2**-400.
 _ROOT_BITS = 1000
-_UP = 1.0 + 2.0**-30
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def sizes(a: Words) -> Words:
     """Euclidean norm of each row, rounded up; scaled, so that no square is lost."""
     largest = np.abs(a).max(axis=1, initial=0.0)
     safe = np.where(largest > 0.0, largest, 1.0)[:, None]
-    norms: Words = largest * np.sqrt(np.square(a / safe).sum(axis=1)) * _UP
+    norms: Words = largest * np.sqrt(np.square(a / safe).sum(axis=1)) * ROUNDED_UP
     return norms
 
 
