@@ -119,9 +119,9 @@ class Operands:
         return abs(self.scale[0]) * dot_error(self.heads.q.shape[2]) * ROUNDED_UP
 
     @cached_property
-    def q(self) -> Words:
-        """Queries, (H, L, D)."""
-        return cleaned(self.heads.q)
+    def queries(self) -> list[tuple[Words, Words]]:
+        """Queries of each head, (L, D) with whole features, and their norms, (L,)."""
+        return [(padded_features(q), sizes(q)) for q in map(cleaned, self.heads.q)]
 
     @cached_property
     def tiles(self) -> list[KeyTiles]:
@@ -227,12 +227,13 @@ class Forward:
         """Call a kernel for a few queries at a time, with the arguments that all of them begin with."""
         require_ieee()
         operands, heads = self.operands, self.operands.heads
-        operands.tiles  # noqa: B018 - made once, before threads ask for it
+        # Made once, before threads ask for them.
+        all_tiles, all_queries = operands.tiles, operands.queries
 
         def block(head: int, queries: NDArray[np.int64]) -> None:
-            tiles, q = operands.tiles[head // heads.sharing], operands.q[head, queries]
+            tiles, (q, norms) = all_tiles[head // heads.sharing], all_queries[head]
             seen = heads.seen.first[queries], heads.seen.last[queries]
-            arguments = (padded_features(q), sizes(q), tiles.keys, tiles.key_sizes, tiles.values, *seen)
+            arguments = (q[queries], norms[queries], tiles.keys, tiles.key_sizes, tiles.values, *seen)
             write(head, queries, (*arguments, operands.bias(head, queries)))
 
         run_all(
