@@ -53,14 +53,18 @@ class AdaptedAttention:
         """Which keywords of attention the function takes."""
         return tuple(name for name in ATTENTION_OPTIONS if name in self.forms[0].options)
 
-    def __call__(self, *operands: Array, **options: Any) -> tuple[Array, ...]:
-        """Results of the function.
+    def __call__(self, *operands: Array, **options: Any) -> Array | tuple[Array, ...]:
+        """Results of the function, one array alone where the op gives one.
 
         Raises
         ------
         NotAnArrayError : the function returned something else than the op's arrays.
         TypeError : a keyword, or heads that share keys, asked of a function that takes none.
         """
+        results = self._results(operands, options)
+        return results[0] if len(results) == 1 else results
+
+    def _results(self, operands: Sequence[Array], options: Mapping[str, Any]) -> tuple[Array, ...]:
         plan = self.prepare(*operands)
         rank = operands[0].ndim
         accepted = self._rank_for(plan, rank, operands[0].dtype.name)

@@ -192,8 +192,8 @@ class Worker:
             return Failure(reply["kind"], str(reply["message"]))
         count = int(reply["results"])
         values, distinct = arrays[:count], arrays[count:] or None
-        effects, peak = tuple(reply["side_effects"]), reply["peak_bytes"]
-        return Output(values, float(reply["seconds"]), distinct, effects, peak)
+        memory = reply["peak_bytes"], reply["kept_bytes"]
+        return Output(values, float(reply["seconds"]), distinct, tuple(reply["side_effects"]), *memory)
 
     def _hung(self, call: Call, allowed: float) -> Failure:
         assert self._process is not None  # noqa: S101 - it was just asked

@@ -28,6 +28,13 @@ class Peak:
         except OSError:
             self._before = None
 
+    def kept(self) -> int | None:
+        """Bytes that are held now, beyond those at the start; below 0 where some were given back."""
+        if hasattr(_LIBC, "malloc_trim"):
+            _LIBC.malloc_trim(0)
+        now = None if self._before is None else _status("VmRSS")
+        return None if self._before is None or now is None else now - self._before
+
     def bytes(self) -> int | None:
         """Bytes that were held at most, beyond those at the start."""
         peak = None if self._before is None else _status("VmHWM")

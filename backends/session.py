@@ -69,14 +69,13 @@ class Session:
             kernel.prepare(*call.operands)
             if kernel.first_call_differs:
                 effects["first-call-differs"] = None
-        fastest, last, distinct, peak = float("inf"), None, None, None
+        fastest, last, distinct = float("inf"), None, None
+        watch = memory.Peak() if call.measured else None
         for _ in range(max(call.repeat, 1)):
             for nbytes in {a.nbytes for a in call.operands}:
                 poison_free_memory(nbytes)
             views = [operand.fresh_view() for operand in operands]
-            watch = memory.Peak() if call.measured else None
             seconds, results = _timed(kernel, views, call)
-            peak = watch.bytes() if watch else None
             fastest = min(fastest, seconds)
             # Copied before the operands are put right, in whose memory they may lie.
             values = tuple(result.copy() for result in results)
@@ -90,7 +89,8 @@ class Session:
             for operand in operands:
                 operand.release()
         assert last is not None  # noqa: S101 - at least one repetition ran
-        return Output(last, fastest, distinct, tuple(effects), peak)
+        peak, kept = (watch.bytes(), watch.kept()) if watch else (None, None)
+        return Output(last, fastest, distinct, tuple(effects), peak, kept)
 
     def _remember(self, results: Sequence[Array], values: Sequence[Array], found: Sequence[str]) -> None:
         """Keep the results, and copies of them, for later calls to be seen changing them."""
@@ -133,7 +133,7 @@ def _timed(kernel: Kernel, views: list[Array], call: Call) -> tuple[float, tuple
     """Wall time of the kernel, and its results as arrays over their own memory."""
     params: dict[str, Any] = dict(call.params)
     if call.mask is not None:
-        params["mask"] = views.pop()
+        *views, params["mask"] = views
     start = time.perf_counter()
     returned = kernel(*views, **params)
     seconds = time.perf_counter() - start

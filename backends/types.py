@@ -123,6 +123,7 @@ class Output:
     distinct : an earlier repetition's results some bits of which differ from the last one's.
     side_effects : names of what the call disturbed, of `SIDE_EFFECTS`.
     peak_bytes : how much memory the process took at most beyond what it had before, where that was asked.
+    kept_bytes : how much of it it holds when the calls are over, the same.
     """
 
     values: tuple[Array, ...]
@@ -130,6 +131,7 @@ class Output:
     distinct: tuple[Array, ...] | None = None
     side_effects: tuple[str, ...] = ()
     peak_bytes: int | None = None
+    kept_bytes: int | None = None
 
     @property
     def value(self) -> Array:

@@ -78,6 +78,7 @@ def _answer(connection: socket.socket, reply: Reply) -> None:
         "seconds": reply.seconds,
         "side_effects": list(reply.side_effects),
         "peak_bytes": reply.peak_bytes,
+        "kept_bytes": reply.kept_bytes,
     }
     wire.send(connection, header, (*reply.values, *(reply.distinct or ())))
 

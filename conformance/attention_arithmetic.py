@@ -11,6 +11,8 @@ from softcert.reference import FloatFormat, format_of
 
 #: Keys or features that a matrix unit adds at once; the bounds count whole groups (see `sum_length`).
 MATRIX_UNIT = 16
+#: The smallest positive number of binary64, in which bounds are evaluated.
+_SMALLEST = 2.0**-1074
 #: Base-2 logarithm of the largest weight that a kernel with lazy rescaling holds (FlashAttention-4).
 LAZY_THRESHOLD = 8.0
 
@@ -108,8 +110,11 @@ class AttentionArithmetic:
         return self.tiny(self.accumulator)
 
     def tiny(self, fmt: FloatFormat, ulps: float = 0.5) -> float:
-        """Absolute error of a result below the normal numbers: so many ulps, or all of it if flushed."""
-        return fmt.min_normal if self.flush else ulps * fmt.eta
+        """Absolute error of a result below the normal numbers: so many ulps, or all of it if flushed.
+
+        Half the smallest subnormal of binary64 is no number of binary64: whole ulps are counted there.
+        """
+        return fmt.min_normal if self.flush else max(ulps * fmt.eta, math.ceil(ulps) * _SMALLEST)
 
     def sum_length(self, terms: int) -> int:
         """Terms in whole groups: what a sum of `terms` counts as.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -174,8 +175,8 @@ def _forward(
 
 
 def _fit(rows: Bool, shape: tuple[int, ...], name: str) -> Bool:
-    """(H, L) or (H, L, Dv) facts in the shape of a result."""
-    if name == "out" and rows.ndim == 2:
+    """Facts of queries, or of each number, in the shape of a result."""
+    if name == "out" and rows.size != math.prod(shape):
         return np.broadcast_to(rows.reshape(*shape[:-1], 1), shape)
     return np.asarray(rows.reshape(shape))
 

@@ -75,6 +75,7 @@ class Examination:
     tally: Tally = field(default_factory=Tally)
     caught: dict[str, bool] = field(default_factory=dict)
     observed: dict[str, None] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
     _trials: int = 0
 
     def run(self) -> Verdict:
@@ -122,8 +123,11 @@ class Examination:
             return None
         with np.errstate(all="ignore"):
             trial = self.clause.grow(seedling, self.context)
-        if trial is None or any(missing(call, self.context.lacks) for call in trial.calls):
-            return None
+        for call in () if trial is None else trial.calls:
+            feature = missing(call, self.context.lacks)
+            if feature is not None:
+                self.refused[feature] = self.context.lacks[feature]
+                return None
         return trial
 
     def reattempt(self, seedling: Seedling) -> Violation | None:
@@ -199,8 +203,14 @@ class Examination:
                 seed=self.seed,
             )
             return violation.status, violation.finding.message, witness
+        untold = [f"{feature} ({words})" for feature, words in self.refused.items()]
         if self.tally.cases == 0:
-            return "skip", "no input of this dtype fits the clause", None
+            reason = (
+                f"the subject refuses {'; '.join(untold)}"
+                if untold
+                else "no input of this dtype fits the clause"
+            )
+            return "skip", reason, None
         if self.clause.observes:
             return "pass", "observed: " + "; ".join(self.observed), None
         if self.tally.vacuous:
@@ -208,8 +218,9 @@ class Examination:
         passed = [name for name, hit in self.caught.items() if not hit]
         if passed and len(passed) == len(self.caught):
             return "vacuous", "no control was caught: the clause could not have failed here", None
-        note = f"controls that pass here too: {', '.join(passed)}" if passed else ""
-        return "pass", note, None
+        notes = [f"controls that pass here too: {', '.join(passed)}"] if passed else []
+        notes += [f"not asked, since the subject refuses it: {'; '.join(untold)}"] if untold else []
+        return "pass", "; ".join(notes), None
 
 
 def judge_trial(clause: Clause, trial: Trial, replies: tuple[Reply, ...], context: Context) -> Judgement:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from softcert.backends.types import Array
+from softcert.conformance.minimize_attention import smaller_attention
 from softcert.conformance.spec import Seedling
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ def minimize(violation: Violation, attempt: Attempt, budget: int) -> Violation:
 
 def _smaller(seedling: Seedling) -> Iterator[Seedling]:
     """Smaller seedlings, the boldest first."""
+    if seedling.attends:
+        yield from smaller_attention(seedling)
+        return
     yield from _fewer_rows(seedling)
     yield from _fewer_elements(seedling)
     if seedling.size <= 64:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from softcert.backends.ops import DTYPES
+from softcert.backends.ops import DTYPES, OPS
 from softcert.backends.types import Array, Output
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 FORWARD_OPS = ("softmax", "log_softmax", "logsumexp")
 DERIVATIVE_OPS = ("softmax_vjp", "softmax_jvp")
 ALL_OPS = (*FORWARD_OPS, *DERIVATIVE_OPS)
+#: Every op, for clauses that look at how a call behaves.
+EVERY_OP = OPS
 #: The ops of attention that take scores forward.
 ATTENTION_FORWARD_OPS = ("attention", "attention_lse")
 
@@ -55,6 +57,11 @@ class Seedling:
     def size(self) -> int:
         """Number of elements of one operand."""
         return int(self.operands[0].size)
+
+    @property
+    def attends(self) -> bool:
+        """Whether the operands are attention's, which has three or more of them."""
+        return len(self.operands) > 2
 
     def key(self) -> tuple[Any, ...]:
         """Hashable identity, bit for bit."""

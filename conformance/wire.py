@@ -135,6 +135,8 @@ def _reply_to_json(reply: Output | Failure) -> dict[str, Any]:
     document["side_effects"] = list(reply.side_effects)
     if reply.peak_bytes is not None:
         document["peak_bytes"] = int(reply.peak_bytes)
+    if reply.kept_bytes is not None:
+        document["kept_bytes"] = int(reply.kept_bytes)
     return document
 
 
@@ -160,6 +162,7 @@ def _reply_from_json(reply: Mapping[str, Any]) -> Output | Failure:
         distinct=None if distinct is None else _results_from_json(distinct),
         side_effects=tuple(reply.get("side_effects", ())),
         peak_bytes=reply.get("peak_bytes"),
+        kept_bytes=reply.get("kept_bytes"),
     )
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from softcert.conformance.clauses import (
     accuracy,
+    attention,
+    attention_gradient,
     bias,
     determinism,
     jacobian,
     limits,
     logistic,
     luce,
+    memory,
     order,
     permutation,
     purity,
@@ -31,6 +34,9 @@ _MODULES = (
     luce,
     jacobian,
     stability,
+    attention,
+    attention_gradient,
+    memory,
     determinism,
     purity,
 )

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
+from softcert.backends.ops import ATTENTION_OPS
 from softcert.backends.types import Array, Call, Output
+from softcert.conformance.attention_directed import few
 from softcert.conformance.context import Context
 from softcert.conformance.evidence import broken, relation_finding
 from softcert.conformance.families import make_row
 from softcert.conformance.growing import call_of, operands_from, stack, trial_of
-from softcert.conformance.judge import quantity, result_quantity
+from softcert.conformance.judge import result_quantity
 from softcert.conformance.model import Finding, Judgement, Trial
-from softcert.conformance.spec import ALL_OPS, Clause, Seedling
+from softcert.conformance.spec import EVERY_OP, Clause, Seedling
 
 _REPEATS = 120
+_VARIANT = "row {} of the batch differs in its bits from the same row alone, although promised equal"
 #: Bits compared as unsigned integers, so that NaN equals NaN and 0 differs from -0.
 _BITS = {2: np.uint16, 4: np.uint32, 8: np.uint64}
 
@@ -63,6 +67,9 @@ def _difference(call: Call, result: int, value: Array, other: Array) -> Finding 
 
 
 def _rows(context: Context) -> Iterator[Seedling]:
+    if context.op in ATTENTION_OPS:
+        yield from few(context)
+        return
     for family, n in (("normal", 3), ("normal", 64), ("ties", 33), ("increasing", 130)):
         x = make_row(family, n, n, 2.0, context.dtype)
         yield Seedling(operands_from(context, x, n), family=family)
@@ -74,32 +81,33 @@ def _grow_batch(seedling: Seedling, context: Context) -> Trial | None:
     dimensions = seedling.operands[0].ndim
     if dimensions < 2 or seedling.axis % dimensions == 0:
         return None
+    whole = call_of(seedling, context)
     alone = [
-        tuple(np.ascontiguousarray(a[i : i + 1]) for a in seedling.operands)
+        replace(whole, operands=tuple(np.ascontiguousarray(a[i : i + 1]) for a in whole.operands))
         for i in range(min(3, len(seedling.operands[0])))
     ]
-    calls = (call_of(seedling, context), *(call_of(seedling, context, row) for row in alone))
-    return trial_of(seedling, *calls)
+    return trial_of(seedling, whole, *alone)
 
 
 def _inspect_batch(trial: Trial, outputs: tuple[Output, ...], context: Context) -> Judgement:
-    whole = outputs[0].value
-    elements = int(whole.size)
+    elements = sum(int(value.size) for value in outputs[0].values)
     for i, output in enumerate(outputs[1:]):
-        if whole[i : i + 1].shape != output.value.shape:
-            return Judgement(elements=elements)
-        where = differing(whole[i : i + 1], output.value)
-        if where.any() and context.contract.batch_invariant:
-            at = tuple(int(k) for k in np.argwhere(where)[0])
-            name = quantity(trial.calls[i + 1], at)
-            message = (
-                f"row {i} of the batch differs in its bits from the same row alone, although promised equal"
-            )
-            return broken(relation_finding(i + 1, at, name, output.value[at], message), elements)
+        for k, (whole, alone) in enumerate(zip(outputs[0].values, output.values, strict=True)):
+            if whole[i : i + 1].shape != alone.shape:
+                return Judgement(elements=elements)
+            where = differing(whole[i : i + 1], alone)
+            if where.any() and context.contract.batch_invariant:
+                at = tuple(int(n) for n in np.argwhere(where)[0])
+                name = result_quantity(trial.calls[i + 1], k, at)
+                finding = relation_finding(i + 1, at, name, alone[at], _VARIANT.format(i), result=k)
+                return broken(finding, elements)
     return Judgement(elements=elements)
 
 
 def _batches(context: Context) -> Iterator[Seedling]:
+    if context.op in ATTENTION_OPS:
+        yield from (s for s in few(context) if s.mask is None)
+        return
     for shape in ((4, 7), (9, 33), (33, 130)):
         yield stack(context, shape, -1, "normal")
 
@@ -112,7 +120,7 @@ CLAUSES = (
         source="the contract's deterministic field",
         in_practice="uninitialised memory, races, stochastic rounding, a deterministic flag that is ignored "
         "(flash-attention#2244)",
-        ops=ALL_OPS,
+        ops=EVERY_OP,
         directed=_rows,
         grow=_grow,
         inspect=_inspect,
@@ -123,7 +131,7 @@ CLAUSES = (
         mathematics="f(X)[r] = f(X[r])",
         source="the contract's batch_invariant field",
         in_practice="another summation order for another batch size",
-        ops=ALL_OPS,
+        ops=EVERY_OP,
         directed=_batches,
         grow=_grow_batch,
         inspect=_inspect_batch,

@@ -7,16 +7,18 @@ from dataclasses import replace
 
 import numpy as np
 
+from softcert.backends.ops import ATTENTION_OPS
 from softcert.backends.types import LAYOUTS, SIDE_EFFECTS, Output
+from softcert.conformance.attention_directed import few
 from softcert.conformance.clauses.determinism import differing
 from softcert.conformance.context import Context
 from softcert.conformance.evidence import broken, judge_shape, relation_finding
 from softcert.conformance.families import make_row
 from softcert.conformance.growing import call_of, from_rows, one_call, operands_from, stack, trial_of
-from softcert.conformance.judge import judge_values, quantity
+from softcert.conformance.judge import judge_values, result_quantity
 from softcert.conformance.model import Judgement, Trial
-from softcert.conformance.shapes import expected_shape
-from softcert.conformance.spec import ALL_OPS, DERIVATIVE_OPS, Clause, Seedling
+from softcert.conformance.shapes import misshapen
+from softcert.conformance.spec import ALL_OPS, DERIVATIVE_OPS, EVERY_OP, Clause, Seedling
 
 _SHAPES = ((1,), (5,), (4, 3), (1, 1), (2, 1, 5), (2, 3, 4, 5), (3, 33), (2, 1, 3, 1, 4), (1, 2, 1, 3, 2, 2))
 #: Square ones too: there a transposed array has the shape of the plain one.
@@ -39,7 +41,13 @@ _SPECIAL = (
 )
 
 
+_KEPT = "the same row gave other bits after calls on other rows: something was kept from call to call"
+
+
 def _shapes(context: Context) -> Iterator[Seedling]:
+    if context.op in ATTENTION_OPS:
+        yield from few(context)
+        return
     for shape in _SHAPES:
         for axis in sorted({-1, 0, -len(shape)}, reverse=True):
             yield stack(context, shape, axis, "normal")
@@ -52,10 +60,13 @@ def _judge_side_effects(_trial: Trial, outputs: tuple[Output, ...], context: Con
         if found:
             effects = "; ".join(SIDE_EFFECTS[name] for name in found)
             return broken(relation_finding(position, None, "side effects", ", ".join(found), effects), 1)
-    return Judgement(elements=sum(int(o.value.size) for o in outputs))
+    return Judgement(elements=sum(int(value.size) for o in outputs for value in o.values))
 
 
 def _plain(context: Context) -> Iterator[Seedling]:
+    if context.op in ATTENTION_OPS:
+        yield from few(context)
+        return
     for n in (1, 3, 8, 64):
         x = make_row("normal", n, n, 2.0, context.dtype)
         yield Seedling(operands_from(context, x, n), family="normal")
@@ -76,6 +87,9 @@ def _grow_around(seedling: Seedling, context: Context) -> Trial:
 
 
 def _laid_out(context: Context) -> Iterator[Seedling]:
+    if context.op in ATTENTION_OPS:
+        yield from (replace(seedling, layout=layout) for layout in LAYOUTS for seedling in few(context))
+        return
     for layout in LAYOUTS if context.op in DERIVATIVE_OPS else [k for k in LAYOUTS if k != "mixed"]:
         for shape, axis in _LAID_OUT:
             plain = stack(context, shape, axis, "normal", 2.0)
@@ -91,10 +105,15 @@ def _same_rows(a: np.ndarray) -> np.ndarray:
 def _grow_state(seedling: Seedling, context: Context) -> Trial:
     """A row, others that differ from it a little or a lot, and the row again."""
     x = seedling.operands[0]
-    swapped = tuple(np.ascontiguousarray(a[..., ::-1]) for a in seedling.operands)
+    swapped = tuple(_backwards(a) for a in seedling.operands)
     first = call_of(seedling, context)
     others = [call_of(seedling, context, operands) for operands in (_nudged(seedling), swapped)]
     return trial_of(seedling, first, *others, first, relation={"n": int(x.shape[-1])})
+
+
+def _backwards(a: np.ndarray) -> np.ndarray:
+    """The array back to front along the last axis; of lse, which has another one, as it is."""
+    return np.ascontiguousarray(a[..., ::-1])
 
 
 def _nudged(seedling: Seedling) -> tuple[np.ndarray, ...]:
@@ -106,26 +125,25 @@ def _nudged(seedling: Seedling) -> tuple[np.ndarray, ...]:
 
 
 def _judge_state(trial: Trial, outputs: tuple[Output, ...], context: Context) -> Judgement:
-    if any(
-        o.value.shape != expected_shape(c) or o.value.dtype != c.operands[0].dtype
-        for c, o in zip(trial.calls, outputs, strict=True)
-    ):
+    if any(misshapen(c, o.values) for c, o in zip(trial.calls, outputs, strict=True)):
         return Judgement()  # shape-dtype judges that
-    values = judge_values(trial, tuple(o.value for o in outputs), context)
+    values = judge_values(trial, tuple(value for o in outputs for value in o.values), context)
     if values.finding is not None or not context.contract.deterministic:
         return values
-    where = differing(outputs[0].value, outputs[-1].value)
-    if not where.any():
-        return values
-    at = tuple(int(i) for i in np.argwhere(np.atleast_1d(where))[0]) if where.ndim else ()
-    message = "the same row gave other bits after calls on other rows: something was kept from call to call"
-    name = quantity(trial.calls[0], at)
-    return broken(
-        relation_finding(len(outputs) - 1, at, name, outputs[-1].value[at], message), values.elements
-    )
+    for k, (first, last) in enumerate(zip(outputs[0].values, outputs[-1].values, strict=True)):
+        where = differing(first, last)
+        if where.any():
+            at = tuple(int(i) for i in np.argwhere(np.atleast_1d(where))[0]) if where.ndim else ()
+            name = result_quantity(trial.calls[0], k, at)
+            finding = relation_finding(len(outputs) - 1, at, name, last[at], _KEPT, result=k)
+            return broken(finding, values.elements)
+    return values
 
 
 def _stateful(context: Context) -> Iterator[Seedling]:
+    if context.op in ATTENTION_OPS:
+        yield from few(context)
+        return
     for n in (2, 5, 33):
         x = make_row("normal", n, n, 2.0, context.dtype)
         yield Seedling(operands_from(context, x, n), family="normal")
@@ -139,7 +157,7 @@ CLAUSES = (
         mathematics="f : F^(..., n) -> F^(..., n)",
         source="the op's signature",
         in_practice="float64 coming back for float32, kept dimensions, a flattened batch",
-        ops=ALL_OPS,
+        ops=EVERY_OP,
         directed=_shapes,
         grow=one_call,
         inspect=judge_shape,
@@ -153,7 +171,7 @@ CLAUSES = (
         "(whole thread)",
         in_practice="x -= x.max() on the caller's array, a static output buffer, flush-to-zero left on, "
         "a first call that only warms up",
-        ops=ALL_OPS,
+        ops=EVERY_OP,
         directed=_plain,
         grow=_grow_around,
         inspect=_judge_side_effects,
@@ -164,7 +182,7 @@ CLAUSES = (
         mathematics="f depends on the elements, not on where they lie",
         source="array semantics; MIOpen (rocm-libraries#11387), mlx#658, burn#4815",
         in_practice="softmax of the storage in place of softmax of the view",
-        ops=ALL_OPS,
+        ops=EVERY_OP,
         directed=_laid_out,
         grow=one_call,
         judge=judge_values,
@@ -190,7 +208,7 @@ CLAUSES = (
         mathematics="f(a), f(b), f(a) give the first and last the same bits, each its own exact value",
         source="definition of a function; result reuse is a known way of cheating benchmarks",
         in_practice="a cache keyed by shape, address or first element",
-        ops=ALL_OPS,
+        ops=EVERY_OP,
         directed=_stateful,
         grow=_grow_state,
         inspect=_judge_state,

@@ -7,13 +7,22 @@ from collections.abc import Iterator
 import numpy as np
 
 from softcert.backends.types import as_dtype
+from softcert.conformance.attention_directed import broken_numbers, empty_arrays, magnitudes, no_keys
+from softcert.conformance.attention_growing import attend_once
 from softcert.conformance.context import Context
 from softcert.conformance.evidence import judge_shape
 from softcert.conformance.families import make_row
 from softcert.conformance.growing import one_call, operands_from
 from softcert.conformance.judge import judge_values
 from softcert.conformance.model import Judgement
-from softcert.conformance.spec import ALL_OPS, DERIVATIVE_OPS, FORWARD_OPS, Clause, Seedling
+from softcert.conformance.spec import (
+    ALL_OPS,
+    ATTENTION_FORWARD_OPS,
+    DERIVATIVE_OPS,
+    FORWARD_OPS,
+    Clause,
+    Seedling,
+)
 from softcert.conformance.strategies import seedlings
 
 _LENGTHS = (1, 2, 3, 8, 9, 17, 33, 70)
@@ -192,5 +201,52 @@ CLAUSES = (
         inspect=lambda _trial, outputs, _context: Judgement(elements=sum(o.value.size for o in outputs)),
         observes=True,
         shrinks=False,
+    ),
+    Clause(
+        id="stability.attention-nan",
+        statement="a NaN that a query sees comes out, and spoils no query that does not see it",
+        mathematics="out_i is NaN where q_i, or a k_j that it sees, holds one; column c of it, where v_jc does",
+        source="the contract's nan field; IEEE 754 propagation",
+        in_practice="a maximum that ignores NaN hides the fault; one NaN spoils the whole tile",
+        ops=ATTENTION_FORWARD_OPS,
+        directed=broken_numbers,
+        grow=attend_once,
+        judge=judge_values,
+        applies=lambda c: None if c.contract.nan == "propagate" else "the contract does not promise it",
+    ),
+    Clause(
+        id="stability.attention-magnitudes",
+        statement="subnormal, zero and large finite operands give their own result",
+        mathematics="the bound of the contract, underflow included",
+        source="docs/explanation/attention-bounds.md",
+        in_practice="subnormals flushed, 0 * inf after an overflow",
+        ops=(*ATTENTION_FORWARD_OPS, "attention_vjp"),
+        directed=magnitudes,
+        grow=attend_once,
+        judge=judge_values,
+    ),
+    Clause(
+        id="stability.attention-empty",
+        statement="no queries and no heads give empty results of the right shape",
+        mathematics="F^(0, D) -> F^(0, Dv)",
+        source="array semantics",
+        in_practice="a division by a number of tiles that is 0",
+        ops=(*ATTENTION_FORWARD_OPS, "attention_vjp"),
+        directed=empty_arrays,
+        grow=attend_once,
+        inspect=judge_shape,
+        observes=True,
+    ),
+    Clause(
+        id="stability.attention-no-keys",
+        statement="what queries without a single key give is observed and reported",
+        mathematics="S = 0",
+        source="no standard says it",
+        in_practice="0, NaN, an exception: all are met",
+        ops=ATTENTION_FORWARD_OPS,
+        directed=no_keys,
+        grow=attend_once,
+        inspect=judge_shape,
+        observes=True,
     ),
 )

@@ -1,0 +1,142 @@
+"""Smaller operands of attention: fewer queries, keys, features, heads; no mask; rounder numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from softcert.backends.ops import AXES
+from softcert.backends.types import Array
+from softcert.conformance.spec import Seedling
+
+#: Names of the operands by how many there are: of the forward ops, of the gradient's seedling, of a merge.
+_NAMES = {3: ("q", "k", "v"), 4: ("q", "k", "v", "dout"), 6: ("q", "k", "v", "out", "lse", "dout")}
+_MERGED = ("out_a", "lse_a", "out_b", "lse_b")
+#: Numbers that are tried to be made rounder, at the most.
+_MOST_ROUNDED = 48
+
+
+def smaller_attention(seedling: Seedling) -> Iterator[Seedling]:
+    """Smaller seedlings, the boldest first."""
+    names = _names(seedling)
+    yield from _plainer(seedling)
+    if seedling.operands[0].ndim == 4:
+        for half in _halves(len(seedling.operands[0])):
+            yield _cut_leading(seedling, half)
+    yield from _one_head(seedling, names)
+    for axis in "LSDE":
+        length = _length(seedling, names, axis)
+        for kept in _halves(length):
+            yield _cut(seedling, names, axis, kept)
+    yield from _rounder(seedling)
+
+
+def _names(seedling: Seedling) -> tuple[str, ...]:
+    count, first, second = len(seedling.operands), seedling.operands[0], seedling.operands[1]
+    merged = count == 4 and second.ndim == first.ndim - 1
+    return _MERGED if merged else _NAMES[count]
+
+
+def _plainer(seedling: Seedling) -> Iterator[Seedling]:
+    if seedling.mask is not None:
+        yield replace(seedling, mask=None)
+    if seedling.causal:
+        yield replace(seedling, causal=False)
+    if seedling.scale is not None:
+        yield replace(seedling, scale=None)
+    if seedling.layout != "contiguous":
+        yield replace(seedling, layout="contiguous")
+
+
+def _length(seedling: Seedling, names: tuple[str, ...], axis: str) -> int:
+    for name, array in zip(names, seedling.operands, strict=True):
+        if axis in AXES[name]:
+            return int(array.shape[_place(name, axis)])
+    return 0
+
+
+def _place(name: str, axis: str) -> int:
+    return AXES[name].index(axis) - len(AXES[name])
+
+
+def _halves(length: int) -> Iterator[Array]:
+    """What to keep of an axis: a half, all but a few, all but one."""
+    places = np.arange(length)
+    sizes = sorted({length // 2, length // 4, length // 8, 1} - {0, length}, reverse=True)
+    for size in sizes:
+        for start in range(0, length, size):
+            kept = np.delete(places, np.s_[start : start + size])
+            if kept.size:
+                yield kept
+            if start // size >= 12:
+                break
+
+
+def _cut(seedling: Seedling, names: tuple[str, ...], axis: str, kept: Array) -> Seedling:
+    operands = tuple(
+        np.ascontiguousarray(np.take(array, kept, axis=_place(name, axis))) if axis in AXES[name] else array
+        for name, array in zip(names, seedling.operands, strict=True)
+    )
+    return replace(seedling, operands=operands, mask=_cut_mask(seedling.mask, axis, kept))
+
+
+def _cut_mask(mask: Array | None, axis: str, kept: Array) -> Array | None:
+    if mask is None or axis not in AXES["mask"]:
+        return mask
+    place = _place("mask", axis)
+    if mask.ndim < -place or mask.shape[place] == 1:
+        return mask
+    return np.ascontiguousarray(np.take(mask, kept, axis=place))
+
+
+def _cut_leading(seedling: Seedling, kept: Array) -> Seedling:
+    operands = tuple(np.ascontiguousarray(np.take(a, kept, axis=0)) for a in seedling.operands)
+    mask = seedling.mask
+    if mask is not None and mask.ndim == seedling.operands[0].ndim and mask.shape[0] > 1:
+        mask = np.ascontiguousarray(np.take(mask, kept, axis=0))
+    return replace(seedling, operands=operands, mask=mask)
+
+
+def _one_head(seedling: Seedling, names: tuple[str, ...]) -> Iterator[Seedling]:
+    """Each head alone, with the keys that it sees."""
+    first = seedling.operands[0]
+    if first.ndim < 3 or first.shape[-3] < 2:
+        return
+    heads = first.shape[-3]
+    for head in range(min(heads, 8)):
+        operands = []
+        for name, array in zip(names, seedling.operands, strict=True):
+            axis = AXES[name][0]
+            place = -len(AXES[name])
+            chosen = head if axis == "H" else head * array.shape[place] // heads
+            operands.append(np.ascontiguousarray(np.take(array, [chosen], axis=place)))
+        yield replace(
+            seedling, operands=tuple(operands), mask=_cut_mask(seedling.mask, "H", np.array([head]))
+        )
+
+
+def _rounder(seedling: Seedling) -> Iterator[Seedling]:
+    """One number of the operands made rounder: 0, an integer, a few bits."""
+    if sum(a.size for a in seedling.operands) > _MOST_ROUNDED:
+        return
+    for k, operand in enumerate(seedling.operands):
+        for place in np.ndindex(operand.shape):
+            value = float(operand[place])
+            for simpler in _simpler(value):
+                changed = operand.copy()
+                changed[place] = operand.dtype.type(simpler)
+                if changed[place] != operand[place]:
+                    yield replace(
+                        seedling, operands=(*seedling.operands[:k], changed, *seedling.operands[k + 1 :])
+                    )
+
+
+def _simpler(value: float) -> Iterator[float]:
+    if not np.isfinite(value) or value in {0.0, 1.0, -1.0}:
+        return
+    yield 0.0
+    if value != np.rint(value):
+        yield float(np.rint(value))
+        yield float(np.rint(value * 4.0) / 4.0)
