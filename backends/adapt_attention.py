@@ -10,6 +10,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -167,17 +168,20 @@ class AdaptedAttention:
         ]
         parts = []
         for index in np.ndindex(batch):
-            mask_of = (
-                lambda mask, at=index: np.broadcast_to(  # noqa: E731 - one expression, used once
-                    mask, (*batch, *mask.shape[-(operands[0].ndim - leading) :])
-                )[at]
+            own: Callable[[Array], Array] = partial(
+                _mask_of, batch=batch, index=index, rank=operands[0].ndim - leading
             )
-            chosen = _mask_as(options, mask_of)
+            chosen = _mask_as(options, own)
             parts.append(self._invoke(plan, tuple(a[index] for a in full), chosen))
         return tuple(
             np.stack([part[k] for part in parts]).reshape(*batch, *parts[0][k].shape)
             for k in range(len(RESULTS[self.op]))
         )
+
+
+def _mask_of(mask: Array, batch: tuple[int, ...], index: tuple[int, ...], rank: int) -> Array:
+    """Part of a mask, which may broadcast over the batches, that belongs to one of them."""
+    return np.asarray(np.broadcast_to(mask, (*batch, *mask.shape[-rank:]))[index])
 
 
 def _mask_as(options: Mapping[str, Any], change: Callable[[Array], Any]) -> dict[str, Any]:

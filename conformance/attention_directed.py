@@ -315,10 +315,10 @@ def merges(context: Context) -> Iterator[Seedling]:
             for at in sorted({0, 1, keys // 2, keys}):
                 yield split_parts(whole, context, at)
     whole = made(context, "normal", Shape(queries=9, keys=8, features=4, values=5), 3)
-    yield from apart(context, split_parts(whole, context, 4).operands)
+    yield from apart(split_parts(whole, context, 4).operands)
 
 
-def apart(context: Context, operands: Sequence[Array]) -> Iterator[Seedling]:
+def apart(operands: Sequence[Array]) -> Iterator[Seedling]:
     """Two parts whose lse differ by much or by nothing, or are empty."""
     out_a, lse_a, out_b, lse_b = operands
     kind = lse_a.dtype.type

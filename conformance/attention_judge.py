@@ -104,7 +104,8 @@ def _judge_special(position: int, call: Call, value: Array, part: Part, context:
         if wrong.any():
             at = tuple(int(i) for i in np.argwhere(wrong)[0])
             name = part_quantity(call, part.name, at)
-            message = f"{name} is {float(value[at]):g} where {special.reason}, and has to be {_WORDS[special.wanted]}"
+            needed = f"where {special.reason}, and has to be {_WORDS[special.wanted]}"
+            message = f"{name} is {float(value[at]):g} {needed}"
             finding = Finding(position, at, name, None, hex_of(value[at]), None, None, message)
             return Judgement(finding=finding, error_ulp=(np.inf, np.inf), margin=np.inf)
     return Judgement()

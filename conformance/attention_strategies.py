@@ -1,4 +1,4 @@
-"""Hypothesis strategies of seedlings of attention: small arrays number by number, larger ones by kind and seed."""
+"""Hypothesis strategies of seedlings of attention: small arrays by number, larger ones by kind and seed."""
 
 from __future__ import annotations
 

@@ -244,7 +244,8 @@ def _backward(
     dtype = call.operands[0].dtype.name
     a = attention_kernel_arithmetic(contract, dtype)
     out, lse, dout = (
-        _natural(n, x, contract).astype(np.float64) for n, x in zip(("out", "lse", "dout"), call.operands[3:])
+        _natural(n, x, contract).astype(np.float64)
+        for n, x in zip(("out", "lse", "dout"), call.operands[3:], strict=True)
     )
     heads, length = operands.q.shape[:2]
     given = Cotangents(

@@ -34,7 +34,7 @@ class Comparison:
     error : certified (lower, upper) in ulps.
     bound : in ulps, infinite where none is promised.
     ordinary : which elements count.
-    absolute : the bound as a distance, which decides where ulps cannot be counted; None where they always can.
+    absolute : the bound as a distance, which decides where ulps cannot be counted; None where they can.
     vacuous : the bound accepts everything.
     name : of the element at a place, as findings print it.
     """

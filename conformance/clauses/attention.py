@@ -82,7 +82,7 @@ CLAUSES = (
         id="attention.causal",
         statement="the causal mask shows key j to query i as the contract aligns it, L != S included",
         mathematics="j <= i + S - L (bottom-right), j <= i (top-left)",
-        source="the predicate itself, evaluated for each pair; flashinfer#348, onnx#8068, flash-attention#2528",
+        source="the predicate, evaluated for each pair; flashinfer#348, onnx#8068, flash-attention#2528",
         in_practice="off by one, in kernel and reference alike; the other alignment where L != S",
         ops=ATTENTION_FORWARD_OPS,
         directed=directed.causal,
@@ -141,7 +141,7 @@ CLAUSES = (
         statement="scores moved together, far down or far up, leave the output and move lse by as much",
         mathematics="softmax(s + c) v = softmax(s) v, lse(s + c) = lse(s) + c",
         source="definition; pytorch#196678, flashinfer#4401 (sentinel -5e4), cudnn-frontend#1072",
-        in_practice="a padded key scored 0 outweighs all real ones at -120; a sentinel that real scores reach; "
+        in_practice="a padded key scored 0 outweighs all others at -120; a sentinel that real scores reach; "
         "no maximum taken, inf at +120",
         ops=ATTENTION_FORWARD_OPS,
         directed=directed.translation,
@@ -154,8 +154,8 @@ CLAUSES = (
         statement="outputs lie in the convex hull of the values, constant values come back, large and small "
         "ones go through unharmed",
         mathematics="min_j v_j <= out <= max_j v_j; v = c gives out = c",
-        source="weights are positive and sum to 1; flash-attention#2577 (weights saturate, their sum does not)",
-        in_practice="a row sum that is not that of the weights used; output off by the same factor everywhere",
+        source="weights are positive and sum to 1; flash-attention#2577 (weights saturate, not their sum)",
+        in_practice="a row sum that is not that of the weights used; output off by one factor everywhere",
         ops=ATTENTION_FORWARD_OPS,
         directed=directed.values,
         grow=attend_once,

@@ -40,7 +40,7 @@ def _grow_lengths(seedling: Seedling, context: Context) -> Trial:
     return Trial(tuple(calls), {}, seedling.family)
 
 
-def _inspect_growth(trial: Trial, outputs: tuple[Output, ...], _context: Context) -> Judgement:
+def _inspect_growth(_trial: Trial, outputs: tuple[Output, ...], _context: Context) -> Judgement:
     short, long = outputs[1].peak_bytes, outputs[3].peak_bytes
     if short is None or long is None:
         return Judgement()
@@ -64,14 +64,15 @@ def _grow_batches(seedling: Seedling, context: Context) -> Trial:
     return Trial((call,) * _BATCHES, {}, seedling.family)
 
 
-def _inspect_leak(trial: Trial, outputs: tuple[Output, ...], _context: Context) -> Judgement:
+def _inspect_leak(_trial: Trial, outputs: tuple[Output, ...], _context: Context) -> Judgement:
     kept = [output.kept_bytes for output in outputs[1:]]
     if any(k is None for k in kept):
         return Judgement()
     least = min(k for k in kept if k is not None)
     if least < _LEAK:
         return Judgement(elements=1, margin=max(least, 0) / _LEAK)
-    message = f"every {_REPEATS} calls keep {least >> 10} KiB or more, about {least // _REPEATS} bytes a call: memory leaks"
+    each = f"about {least // _REPEATS} bytes a call"
+    message = f"every {_REPEATS} calls keep {least >> 10} KiB or more, {each}: memory leaks"
     return broken(relation_finding(len(outputs) - 1, None, "memory", f"{least} bytes", message), 1)
 
 
@@ -87,7 +88,7 @@ CLAUSES = (
     Clause(
         id="memory.growth",
         statement="memory beyond operands and results grows no faster than the length of the sequences",
-        mathematics=f"peak({_LONG}) / peak({_SHORT}) <= {_LINEAR:g} for a length {_LONG // _SHORT} times as great",
+        mathematics=f"peak({_LONG}) / peak({_SHORT}) <= {_LINEAR:g}, {_LONG // _SHORT} times the length",
         source="T. Dao et al., arXiv:2205.14135, theorem 1; the contract's memory field",
         in_practice="the whole matrix of scores held at once",
         ops=("attention", "attention_lse", "attention_vjp"),

@@ -205,7 +205,7 @@ CLAUSES = (
     Clause(
         id="stability.attention-nan",
         statement="a NaN that a query sees comes out, and spoils no query that does not see it",
-        mathematics="out_i is NaN where q_i, or a k_j that it sees, holds one; column c of it, where v_jc does",
+        mathematics="out_i is NaN where q_i or a k_j that it sees holds one, column c where v_jc does",
         source="the contract's nan field; IEEE 754 propagation",
         in_practice="a maximum that ignores NaN hides the fault; one NaN spoils the whole tile",
         ops=ATTENTION_FORWARD_OPS,

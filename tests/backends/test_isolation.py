@@ -27,6 +27,7 @@ from softcert.backends import (
     as_dtype,
     load,
 )
+from softcert.backends.ops import SOFTMAX_OPS
 
 X = np.array([[0.0, 1.0, 2.0, -1.0], [3.0, 0.5, -2.0, 1.0]])
 SOFT = np.exp(X) / np.exp(X).sum(-1, keepdims=True)
@@ -203,7 +204,7 @@ def test_repetitions_see_the_same_operands_and_differences_are_kept(worker):
     # The count differs from the first call on, which finds out how the function is called.
     assert reply.side_effects == ("first-call-differs", "input-modified")
     # The operands are put right between the repetitions: only the count differs.
-    difference = reply.value - reply.distinct
+    difference = reply.value - reply.distinct[0]
     np.testing.assert_allclose(difference, np.full_like(X, 1.0), rtol=1e-12)
     with Worker(load("numpy")) as steady:
         assert steady.call(Call("softmax", (X,), repeat=3)).distinct is None
@@ -330,7 +331,7 @@ def test_description():
 
 def test_every_layout_and_dtype_gives_the_same_numbers():
     with Worker("numpy") as one:
-        for op, operands in OPERANDS.items():
+        for op, operands in ((op, OPERANDS[op]) for op in SOFTMAX_OPS):
             for dtype in DTYPES:
                 given = tuple(SOFT.astype(as_dtype(dtype)) for _ in operands)
                 replies = [one.call(Call(op, given, {"axis": 0}, layout)) for layout in LAYOUTS]

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from softcert.backends.contract import Contract
-from softcert.backends.ops import OPERANDS, OPS
+from softcert.backends.ops import OPERANDS
+from softcert.backends.ops import SOFTMAX_OPS as OPS
 from softcert.backends.types import Call, as_dtype
 from softcert.conformance.compare import combine
 from softcert.conformance.context import Context

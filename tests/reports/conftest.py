@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from softcert.backends.ops import DTYPES, OPS
+from softcert.backends.ops import DTYPES
+from softcert.backends.ops import SOFTMAX_OPS as OPS
 from softcert.backends.types import Call, Failure, Output, as_dtype
 from softcert.conformance.model import Finding, Run, Trial, Verdict, Witness
 
