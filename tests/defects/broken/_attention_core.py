@@ -1,4 +1,4 @@
-"""The right attention, forward, in blocks, backward and merged; each step can be exchanged for a wrong one."""
+"""The right attention, forward, in blocks, backward and merged; each step can be exchanged."""
 
 import numpy as np
 
@@ -324,3 +324,39 @@ def merge(
     columns = [x[..., None].astype(work) for x in (wa, wb, n)]
     out = blend(out_a.astype(work), columns[0], out_b.astype(work), columns[1], columns[2])
     return finish(out, out_a.dtype), lse(m, n)
+
+
+def make_attention(compute=forward, **steps):
+    """attention with some steps exchanged."""
+
+    def attention(q, k, v, *, scale=None, causal=False, mask=None):
+        return compute(q, k, v, scale, causal, mask, **steps)[0]
+
+    return attention
+
+
+def make_lse(compute=forward, **steps):
+    """attention_lse with some steps exchanged."""
+
+    def attention_lse(q, k, v, *, scale=None, causal=False, mask=None):
+        return compute(q, k, v, scale, causal, mask, **steps)
+
+    return attention_lse
+
+
+def make_vjp(**steps):
+    """attention_vjp with some steps exchanged."""
+
+    def attention_vjp(q, k, v, out, lse, dout, *, scale=None, causal=False, mask=None):
+        return backward(q, k, v, out, lse, dout, scale, causal, mask, **steps)
+
+    return attention_vjp
+
+
+def make_merge(**steps):
+    """attention_merge with some steps exchanged."""
+
+    def attention_merge(out_a, lse_a, out_b, lse_b):
+        return merge(out_a, lse_a, out_b, lse_b, **steps)
+
+    return attention_merge

@@ -5,7 +5,7 @@ from _attention_common import finite, gathered, narrow, part, pose, product, qui
 
 
 def _pose(q, k, v, out, lse, dout, scale, causal, mask, work=None):
-    """The problem, D = sum(dout * out) and lse as columns, dout in the format computed in; 0 for blind rows."""
+    """The problem, D and lse as columns, dout in the format computed in; 0 for blind rows."""
     p = pose(q, k, v, scale, causal, mask, work)
     work = p.q.dtype
     dout, lse = dout.astype(work), lse.astype(work)[..., None]

@@ -1,4 +1,6 @@
-"""Correct attention in one pass over blocks of keys, forwards, backwards, lazily rescaled, split and merged."""
+"""Correct attention in one pass over blocks of keys: backwards, lazily rescaled, split and merged."""
+
+import itertools
 
 import numpy as np
 from _attention_common import divided, finite, joined, maximum, narrow, part, pose, product, quiet, scores
@@ -16,7 +18,7 @@ def _step(p, state, keys):
 
 
 def _start(p):
-    shape, work = np.broadcast_shapes(p.q.shape[:-1], p.v.shape[:-2] + (1,)), p.q.dtype
+    shape, work = np.broadcast_shapes(p.q.shape[:-1], (*p.v.shape[:-2], 1)), p.q.dtype
     return (
         np.zeros((*shape, p.v.shape[-1]), work),
         np.full((*shape, 1), -np.inf, work),
@@ -115,9 +117,7 @@ def _merged(a, b):
 def _split(p, parts):
     count = p.k.shape[-2]
     edges = [count * i // parts for i in range(parts + 1)]
-    return [
-        _online(p, _blocks(start, stop, 16)) for start, stop in zip(edges[:-1], edges[1:], strict=True)
-    ] or [_start(p)]
+    return [_online(p, _blocks(start, stop, 16)) for start, stop in itertools.pairwise(edges)] or [_start(p)]
 
 
 @quiet
