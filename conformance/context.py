@@ -54,7 +54,7 @@ class Context:
     ops: tuple[str, ...] = ()
     thorough: float = 1.0
     lacks: Mapping[str, str] = field(default_factory=dict)
-    _memory: OrderedDict[tuple[Any, ...], Any] = field(default_factory=OrderedDict)
+    _memory: OrderedDict[tuple[Any, ...], Any] = field(default_factory=OrderedDict, repr=False)
 
     @property
     def arithmetic(self) -> Arithmetic:
