@@ -81,14 +81,18 @@ class Examination:
     def run(self) -> Verdict:
         """Examine the directed seedlings, then the drawn ones; shrink and confirm what breaks the clause."""
         started = perf_counter()
-        verdict = self.conclude(self._directed() or self._drawn())
+        verdict = self.conclude(self.shrunk(self._directed() or self._drawn()))
         return replace(verdict, seconds=perf_counter() - started)
 
+    def shrunk(self, violation: Violation | None) -> Violation | None:
+        """Smallest violation found from one, if the clause lets it shrink."""
+        if violation is None or not self.clause.shrinks:
+            return violation
+        return minimize(violation, self.reattempt, self.profile.shrinks)
+
     def conclude(self, violation: Violation | None) -> Verdict:
-        """Verdict on all that was examined; what breaks the clause is shrunk and confirmed first."""
+        """Verdict on all that was examined; what breaks the clause is confirmed first."""
         if violation is not None:
-            if self.clause.shrinks:
-                violation = minimize(violation, self.reattempt, self.profile.shrinks)
             self._confirm(violation)
         return self._verdict(violation)
 
