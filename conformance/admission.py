@@ -13,8 +13,9 @@ from itertools import islice
 import numpy as np
 
 from softcert.backends import Description
+from softcert.backends.ops import OPERANDS
 from softcert.backends.rules import shown
-from softcert.backends.types import OPERANDS, Call
+from softcert.backends.types import Call
 from softcert.conformance.clauses import CLAUSES
 from softcert.conformance.context import Context
 from softcert.conformance.model import RequestError, Witness
@@ -112,7 +113,7 @@ def _empty_ways(clause: Clause, context: Context) -> set[bool]:
 
 
 def complaint_of(call: Call, dtype: str) -> str:
-    """What makes a call one that no clause makes at `dtype`, to follow the name of the call; empty if nothing."""
+    """What makes a call one that no clause makes at `dtype`, to follow the call's name; empty if nothing."""
     # One by one: later checks rest on what the earlier ones found.
     return next(filter(None, (check(call, dtype) for check in (_op, _operands, _axis, _beta, _repeat))), "")
 

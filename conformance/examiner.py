@@ -30,6 +30,7 @@ _BOOT = (
     "serve(int(sys.argv[1]), int(sys.argv[2]))"
 )
 
+
 @dataclass(frozen=True)
 class Described:
     """The subject is loaded, and is this."""

@@ -8,10 +8,11 @@ from time import perf_counter
 from typing import Any
 
 from softcert.backends import Limits, Worker
+from softcert.backends.contract import Contract
 from softcert.backends.rules import require
-from softcert.backends.types import Backend, Contract
+from softcert.backends.types import Backend
 from softcert.conformance.environment import describe
-from softcert.conformance.job import Item, Task, examine_all, refusals
+from softcert.conformance.job import Item, Task, examine_all, lacks_of, refusals
 from softcert.conformance.model import RequestError, Run, Verdict
 from softcert.conformance.parallel import examine_in_processes
 from softcert.conformance.request import RULES, Names, Request, Subject, as_spec
@@ -107,6 +108,7 @@ def _judged(spec: str | Backend, request: Request, progress: Callable[[Progress]
             seed=request.seed,
             refused=refused,
             worst=request.worst,
+            lacks=lacks_of(worker, ops, dtypes, refused),
         )
         # A backend lives in this process, and no other could be given it.
         jobs = request.jobs if isinstance(spec, str) else 1

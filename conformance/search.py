@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic, perf_counter
 from typing import Any
 
-from softcert.backends import Backend, Contract, Limits, Worker
+from softcert.backends import Backend, Limits, Worker
+from softcert.backends.contract import Contract
+from softcert.backends.ops import ATTENTION_OPS
 from softcert.backends.rules import POSITIVE, Rule, integer, require
 from softcert.conformance.clauses import CLAUSES
 from softcert.conformance.context import Context
@@ -33,7 +36,6 @@ from softcert.conformance.worst_cases import (
     WorstCase,
     fitting,
     keep,
-    read_cases,
     shipped_cases,
 )
 
@@ -136,7 +138,7 @@ class SearchTask(Task):
     """
 
     name: str = ""
-    budget: Budget = Budget()
+    budget: Budget = field(default_factory=Budget)
     store: Store | None = None
     resume: bool = False
 
@@ -228,7 +230,7 @@ def search(
 
 def _known_files(store: str | Path | None, worst: Paths | None) -> list[Any]:
     """Files and folders of known cases: those given, and the store if it is there."""
-    given = [] if worst is None else [worst] if isinstance(worst, (str, Path)) else list(worst)
+    given = [] if worst is None else [worst] if isinstance(worst, (str, os.PathLike)) else list(worst)
     return [*given, *([store] if store is not None and Path(store).is_dir() else [])]
 
 
@@ -237,8 +239,10 @@ def _items(ops: Sequence[str], dtypes: Sequence[str]) -> tuple[Item, ...]:
     for op in ops:
         for dtype in dtypes:
             clause = clause_of(op, dtype)
-            if clause is not None:
+            if clause is not None and op not in ATTENTION_OPS:
                 items.append(Item(clause.id, op, dtype))
+    if not items and ops and all(op in ATTENTION_OPS for op in ops):
+        raise RequestError(f"search speaks of the softmax ops so far, not of {' or '.join(ops)}")
     if not items:
         raise RequestError(f"nothing to search: no clause on accuracy speaks of {' or '.join(ops)}")
     return tuple(items)
@@ -347,10 +351,12 @@ def _begun(task: SearchTask, item: Item) -> State:
     state = read_state(path)
     named = (state.subject, state.clause, state.op, state.dtype)
     if named != (task.subject, item.clause, item.op, item.dtype):
-        raise RequestError(f"{path} is the state of another search, of {state.subject} {state.op} {state.dtype}")
+        raise RequestError(
+            f"{path} is the state of another search, of {state.subject} {state.op} {state.dtype}"
+        )
     if state.seed != task.seed:
         raise RequestError(
-            f"{path} is a search of seed {state.seed}; give --seed {state.seed}, or begin anew without --resume"
+            f"{path} is a search of seed {state.seed}; give that seed, or begin anew without resuming"
         )
     return state
 

@@ -72,7 +72,7 @@ class WorstCase:
 
 
 def fitting(cases: Iterable[WorstCase], clause: str, context: Context) -> tuple[Seedling, ...]:
-    """Seedlings of the cases of a clause at a context's op and dtype that its subject can be given, each once."""
+    """Seedlings of the cases that a clause can be given at a context, each once."""
     chosen = {
         case.seedling.key(): case.seedling
         for case in cases

@@ -77,5 +77,3 @@ def _moved(value: float, steps: int, dtype: str) -> float:
     scale = Scale.of(dtype)
     exponent = np.floor(np.log2(max(abs(value), scale.smallest * 2.0 ** (scale.precision - 1))))
     return value + steps * float(np.exp2(exponent - scale.precision + 1))
-
-

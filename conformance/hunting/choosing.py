@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-
-from numpy.random import Generator
+from typing import TYPE_CHECKING
 
 from softcert.conformance.worst_cases import WorstCase
 
-#: Inputs of about one size that are kept: long rows, whose margins are small as a rule, have a place of their own.
+if TYPE_CHECKING:
+    from numpy.random import Generator
+
+#: Inputs of about one size that are kept: long rows, whose margins are small as a rule, have their own place.
 _PER_NICHE = 6
 #: How much of a mover's record each new trial of it leaves: what helped an hour ago may be exhausted.
 _MEMORY = 0.98
@@ -56,7 +58,7 @@ def parent(rng: Generator, population: Population) -> WorstCase:
 
 
 def choose(rng: Generator, record: Record, names: Sequence[str]) -> str:
-    """Mover by Thompson sampling: each is drawn a rate of success that its record allows, the best is taken."""
+    """Mover by Thompson sampling: each is drawn a rate of success by its record, the best is taken."""
     weights = [record.get(name, (0.0, 0.0)) for name in names]
     rates = [float(rng.beta(1.0 + won, 1.0 + lost)) for won, lost in weights]
     return names[rates.index(max(rates))]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator as Yielding
 from dataclasses import dataclass, field, replace
 from time import monotonic
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.random import Generator
 
 from softcert.conformance.examine import Examination, Violation
 from softcert.conformance.hunting.aiming import aim
@@ -17,6 +17,9 @@ from softcert.conformance.hunting.state import State, generator, random_state
 from softcert.conformance.model import Judgement
 from softcert.conformance.spec import Seedling
 from softcert.conformance.worst_cases import WorstCase
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
 
 #: The mover that is a run of Hypothesis.
 AIMED = "hypothesis"
@@ -60,7 +63,7 @@ class Hunt:
     violation: Violation | None = None
     _seeds: list[Seedling] = field(default_factory=list)
 
-    def run(self, budget: Budget) -> Iterator[State]:
+    def run(self, budget: Budget) -> Yielding[State, None, None]:
         """Search until the budget is spent or the clause is broken; yield the state now and then.
 
         What was known before is judged again first, without being counted: the subject may have changed.
@@ -106,7 +109,8 @@ class Hunt:
         chosen = parent(rng, state.population)
         child = self._child(state, rng, name, chosen)
         if child is None:
-            return replace(state, movers=recorded(state.movers, name, 0, 1), evaluations=state.evaluations + 1)
+            movers = recorded(state.movers, name, 0, 1)
+            return replace(state, movers=movers, evaluations=state.evaluations + 1)
         case = self._evaluated(child, name)
         better = case is not None and case.margin > chosen.margin
         return replace(
@@ -159,7 +163,9 @@ class Hunt:
         violation, judgement = examination.settle(trial, examination.ask(trial), seedling)
         if violation is not None:
             self.violation = self.violation or violation
-            judgement = replace(judgement, margin=max(judgement.margin, 1.0) if judgement.elements else np.inf)
+            judgement = replace(
+                judgement, margin=max(judgement.margin, 1.0) if judgement.elements else np.inf
+            )
         elif not judgement.elements or judgement.vacuous or np.isnan(judgement.margin):
             return None
         return self._case(seedling, judgement, found_by)

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.random import Generator
 
 from softcert.backends import Array
 from softcert.conformance.context import Context
@@ -20,6 +20,9 @@ from softcert.conformance.hunting import rows
 from softcert.conformance.hunting.rows import LONGEST, Float, Rearrangement, RowMover
 from softcert.conformance.spec import DERIVATIVE_OPS, FORWARD_OPS, Seedling, rows_last
 from softcert.conformance.strategies import LENGTHS, SPREADS, product_is_ordinary
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
 
 #: Families in which a probability vector or a cotangent has nothing to overflow.
 _TAME = tuple(name for name in FAMILIES if name not in {"masked", "masked-first", "near-overflow"})
@@ -52,7 +55,7 @@ Mover = Callable[[Scene], "Seedling | None"]
 
 
 def is_sound(seedling: Seedling) -> bool:
-    """Whether an input is one of numbers, with at least one finite logit in each row, that is not too long."""
+    """Whether an input is one of numbers, with a finite logit in each row, that is not too long."""
     first = rows_last(seedling.operands[0], seedling.axis).astype(np.float64)
     if not first.size or first.shape[-1] > LONGEST:
         return False

@@ -47,7 +47,7 @@ def _ulp(values: Float, scale: Scale) -> Float:
 def spread(rng: Generator, row: Float, _scale: Scale) -> Float:
     """Draw the row nearer to its maximum, or push it away."""
     top = _top(row)
-    return top - (top - row) * np.exp2(1.5 * rng.standard_normal())
+    return top - (top - row) * float(np.exp2(1.5 * rng.standard_normal()))
 
 
 def offset(rng: Generator, row: Float, scale: Scale) -> Float:
@@ -59,7 +59,7 @@ def offset(rng: Generator, row: Float, scale: Scale) -> Float:
     if kind == 1:
         return row + 120.0 * sign
     if kind == 2:
-        return row + sign * np.exp2(rng.uniform(-2.0, min(np.log2(scale.largest) - 1.0, 40.0)))
+        return row + sign * float(np.exp2(rng.uniform(-2.0, min(np.log2(scale.largest) - 1.0, 40.0))))
     return row - _top(row) + sign * 0.5 * scale.largest
 
 
