@@ -63,12 +63,15 @@ def search(
     Exit status: 0 nothing beyond the bound, 1 a bound is broken; a witness is in the store, or in the
     folder softcert-worst where none is given.
     """
-    from softcert.backends.ops import DTYPES, OPS
+    from softcert.backends.ops import ATTENTION_OPS, DTYPES, OPS
     from softcert.conformance.search import search as run_search
     from softcert.conformance.worst_cases import DEFAULT_FOLDER
 
     require_known("op", ops, OPS)
     require_known("dtype", dtypes, DTYPES)
+    for name in ops:
+        if name in ATTENTION_OPS:
+            raise click.UsageError(f"search speaks of the softmax ops so far, not of {name}")
     if resume and store is None:
         raise click.UsageError("--resume needs the --store of the search to go on with")
     folder = store or DEFAULT_FOLDER
