@@ -112,13 +112,18 @@ def _empty_ways(clause: Clause, context: Context) -> set[bool]:
     return {seedling.operands[0].shape[seedling.axis] == 0 for seedling in empty}
 
 
+def complaint_of(call: Call, dtype: str) -> str:
+    """What makes a call one that no clause makes at `dtype`, to follow the call's name; empty if nothing."""
+    # One by one: later checks rest on what the earlier ones found.
+    return next(filter(None, (check(call, dtype) for check in (_op, _operands, _axis, _beta, _repeat))), "")
+
+
 def _complaints(witness: Witness) -> Iterator[str]:
     for place, call in enumerate(witness.trial.calls):
-        for check in (_op, _operands, _axis, _beta, _repeat):
-            complaint = check(call, witness.dtype)
-            if complaint:
-                yield f"call {place} {complaint}"
-                return  # later checks rest on what the earlier ones found
+        complaint = complaint_of(call, witness.dtype)
+        if complaint:
+            yield f"call {place} {complaint}"
+            return
 
 
 def _op(call: Call, _dtype: str) -> str:

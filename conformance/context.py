@@ -137,8 +137,13 @@ def truth_ulp(truth: Enclosure, dtype: str) -> Float:
     """Ulp of `dtype` at each exact value, as binary64 (subnormal binary64 ulps included)."""
     fmt = reference.format_of(dtype)
     magnitude = np.abs(truth.to_float64())
-    with np.errstate(divide="ignore", invalid="ignore"):
-        exponent = np.floor(np.log2(magnitude))
-    exponent = np.where(np.isfinite(exponent), exponent, fmt.emin)
+    # frexp is exact, where log2 of the float just below a power of two is the power's own.
+    fraction, above = np.frexp(magnitude)
+    exponent = np.where(np.isfinite(magnitude) & (magnitude > 0.0), above - 1, fmt.emin)
     exponent = np.clip(exponent, fmt.emin, fmt.emax)
+    doubtful = (fraction == 0.5) & (exponent > fmt.emin)
+    if doubtful.any():
+        # Rounded to binary64 this is a power of two; just below it, the ulp is half as large.
+        counted = np.ldexp(truth.in_ulps(dtype)[0], (exponent - fmt.precision + 1).astype(np.int64))
+        exponent = exponent - (doubtful & (counted > 1.5 * magnitude))
     return np.ldexp(1.0, (exponent - fmt.precision + 1).astype(np.int64))

@@ -43,9 +43,9 @@ Ask = Callable[[Trial], tuple[Reply, ...]]
 
 @dataclass(frozen=True)
 class Violation:
-    """A trial that breaks the clause, and the seedling it grew from."""
+    """A trial that breaks the clause, and the seedling it grew from, where it can be grown anew."""
 
-    seedling: Seedling
+    seedling: Seedling | None
     trial: Trial
     replies: tuple[Reply, ...]
     finding: Finding
@@ -64,6 +64,7 @@ class Examination:
     ----------
     ask : makes the calls of a trial in the worker.
     subject : its spec, for the witness.
+    first, last : known hard cases, examined before and after the clause's own directed seedlings.
     """
 
     clause: Clause
@@ -72,6 +73,8 @@ class Examination:
     profile: Profile
     seed: int
     subject: str
+    first: tuple[Seedling, ...] = ()
+    last: tuple[Seedling, ...] = ()
     tally: Tally = field(default_factory=Tally)
     caught: dict[str, bool] = field(default_factory=dict)
     observed: dict[str, None] = field(default_factory=dict)
@@ -81,24 +84,32 @@ class Examination:
     def run(self) -> Verdict:
         """Examine the directed seedlings, then the drawn ones; shrink and confirm what breaks the clause."""
         started = perf_counter()
-        violation = self._directed() or self._drawn()
-        if violation is not None:
-            if self.clause.shrinks:
-                violation = minimize(violation, self.reattempt, self.profile.shrinks)
-            self._confirm(violation)
-        verdict = self._verdict(violation)
+        verdict = self.conclude(self.shrunk(self._directed() or self._drawn()))
         return replace(verdict, seconds=perf_counter() - started)
 
+    def shrunk(self, violation: Violation | None) -> Violation | None:
+        """Smallest violation found from one, if the clause lets it shrink."""
+        if violation is None or not self.clause.shrinks:
+            return violation
+        return minimize(violation, self.reattempt, self.profile.shrinks)
+
+    def conclude(self, violation: Violation | None) -> Verdict:
+        """Verdict on all that was examined; what breaks the clause is confirmed first."""
+        if violation is not None:
+            self._confirm(violation)
+        return self._verdict(violation)
+
     def _directed(self) -> Violation | None:
-        for seedling in self._seedlings():
+        for seedling in self.seedlings():
             violation = self.attempt(seedling)
             if violation is not None:
                 return violation
         return None
 
-    def _seedlings(self) -> list[Seedling]:
+    def seedlings(self) -> list[Seedling]:
+        """Seedlings that are examined whatever is drawn, in order."""
         with np.errstate(all="ignore"):
-            return list(self.clause.directed(self.context))
+            return [*self.first, *self.clause.directed(self.context), *self.last]
 
     def _drawn(self) -> Violation | None:
         if self.clause.drawn is None:
@@ -108,17 +119,21 @@ class Examination:
 
     def attempt(self, seedling: Seedling) -> Violation | None:
         """Run the trial of a seedling, count it, and return what it breaks."""
-        trial = self._grown(seedling)
-        if trial is None:
-            return None
-        replies = self.ask(trial)
+        trial = self.grown(seedling)
+        return None if trial is None else self.settle(trial, self.ask(trial), seedling)[0]
+
+    def settle(
+        self, trial: Trial, replies: tuple[Reply, ...], seedling: Seedling | None = None
+    ) -> tuple[Violation | None, Judgement]:
+        """Judge the replies to a trial, and count it; say what they break."""
         violation, judgement = self._judged(seedling, trial, replies)
         self.tally.add(trial, judgement)
         if violation is None:
             self._judge_controls(trial)
-        return violation
+        return violation, judgement
 
-    def _grown(self, seedling: Seedling) -> Trial | None:
+    def grown(self, seedling: Seedling) -> Trial | None:
+        """Trial of a seedling, or None where the clause has none for it."""
         if self.context.op in DERIVATIVE_OPS and not _is_softmax_output(seedling):
             return None
         with np.errstate(all="ignore"):
@@ -132,11 +147,11 @@ class Examination:
 
     def reattempt(self, seedling: Seedling) -> Violation | None:
         """Run the trial of a seedling without counting it, and return what it breaks."""
-        trial = self._grown(seedling)
+        trial = self.grown(seedling)
         return None if trial is None else self._judged(seedling, trial, self.ask(trial))[0]
 
     def _judged(
-        self, seedling: Seedling, trial: Trial, replies: tuple[Reply, ...]
+        self, seedling: Seedling | None, trial: Trial, replies: tuple[Reply, ...]
     ) -> tuple[Violation | None, Judgement]:
         failure = failure_of(self.clause, trial, replies)
         if self.clause.observes and failure is None:
@@ -327,7 +342,7 @@ class _Search:
             if smaller is None or smaller.status != self._best.status:
                 return
             self._best = smaller
-        elif seedling.key() != self._best.seedling.key():
+        elif self._best.seedling is None or seedling.key() != self._best.seedling.key():
             return
         if self._best is not None:
             raise _ShrinkingError

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -20,8 +20,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from softcert.backends import Description, Worker, lifeline
-from softcert.conformance.job import Item, Task, examine_all
-from softcert.conformance.model import Verdict
+from softcert.conformance.job import Group, Task
 
 #: How long the processes may take to end their subjects before they are killed.
 _GRACE_SECONDS = 1.0
@@ -30,9 +29,6 @@ _BOOT = (
     "import sys; sys.path[:] = sys.argv[3:]; from softcert.conformance.examiner import serve; "
     "serve(int(sys.argv[1]), int(sys.argv[2]))"
 )
-
-#: Items of one op and dtype, each with its place in the run.
-Group = Sequence[tuple[int, Item]]
 
 
 @dataclass(frozen=True)
@@ -44,10 +40,10 @@ class Described:
 
 @dataclass(frozen=True)
 class Reached:
-    """A verdict, with its place in the run."""
+    """What a task came to at an item, or how far it is, with the item's place in the run."""
 
     position: int
-    verdict: Verdict
+    result: Any
 
 
 @dataclass(frozen=True)
@@ -193,9 +189,8 @@ class _Service:
         with Worker(task.subject, op=task.op, contract=task.contract, limits=task.limits) as worker:
             self._worker = worker
             yield Described(worker.description)
-            verdicts = examine_all(worker, task, (item for _, item in group))
-            for (position, _), verdict in zip(group, verdicts, strict=True):
-                yield Reached(position, verdict)
+            for position, result in task.perform(worker, group):
+                yield Reached(position, result)
 
     def leave(self, number: int, _frame: FrameType | None) -> NoReturn:
         """End the subject, all that it started, and this process.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from softcert.backends import Limits, Worker
 from softcert.backends.contract import Contract
@@ -17,6 +17,7 @@ from softcert.conformance.examine import Examination
 from softcert.conformance.model import Trial, Verdict
 from softcert.conformance.profiles import Profile
 from softcert.conformance.spec import Clause
+from softcert.conformance.worst_cases import WorstCase, fitting, shipped_cases
 
 #: What each failure costs of the patience with one op and dtype; the rest of its clauses is then left out.
 _COSTS = {"crash": 1, "memory": 2, "hang": 4}
@@ -33,6 +34,10 @@ class Item(NamedTuple):
     dtype: str
 
 
+#: Items of one op and dtype, each with its place in the run.
+Group = Sequence[tuple[int, Item]]
+
+
 @dataclass(frozen=True)
 class Task:
     """What every process of a run needs to know; plain data, so that it can be sent to one.
@@ -42,6 +47,7 @@ class Task:
     subject, op, contract, limits : as for `Worker`.
     refused : why the subject takes no arrays of a dtype, by op and dtype.
     lacks : features of attention that it refuses, and in which words, by op.
+    worst : known hard cases, with which each examination begins.
     """
 
     subject: str
@@ -52,10 +58,17 @@ class Task:
     seed: int
     refused: Mapping[tuple[str, str], str] = field(default_factory=dict)
     lacks: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    worst: tuple[WorstCase, ...] = ()
+
+    def perform(self, worker: Worker, group: Group) -> Iterator[tuple[int, Any]]:
+        """Reach the verdict of each item of a group; what comes of it, with the item's place in the run."""
+        verdicts = examine_all(worker, self, (item for _, item in group))
+        for (position, _), verdict in zip(group, verdicts, strict=True):
+            yield position, verdict
 
 
 @dataclass
-class _Patience:
+class Patience:
     """Asks a worker, and counts what its failures cost in the op and dtype being examined."""
 
     worker: Worker
@@ -113,14 +126,14 @@ def examine_all(worker: Worker, task: Task, items: Iterable[Item]) -> Iterator[V
     OracleError : the two oracles disagree.
     """
     clauses = {clause.id: clause for clause in CLAUSES}
-    patience, place = _Patience(worker), ("", "")
+    patience, place = Patience(worker), ("", "")
     for item in items:
         if place != (item.op, item.dtype):
-            patience, place = _Patience(worker), (item.op, item.dtype)
+            patience, place = Patience(worker), (item.op, item.dtype)
         yield _examine(patience, task, clauses[item.clause], item)
 
 
-def _examine(patience: _Patience, task: Task, clause: Clause, item: Item) -> Verdict:
+def _examine(patience: Patience, task: Task, clause: Clause, item: Item) -> Verdict:
     described = patience.worker.description
     context = Context(
         op=item.op,
@@ -136,4 +149,8 @@ def _examine(patience: _Patience, task: Task, clause: Clause, item: Item) -> Ver
         unfit = f"not examined: {item.op} {item.dtype} kept crashing, hanging or running out of memory"
     if unfit is not None:
         return Verdict(clause=clause.id, op=item.op, dtype=item.dtype, status="skip", message=unfit)
-    return Examination(clause, context, patience.ask, task.profile, task.seed, task.subject).run()
+    first = fitting(task.worst, clause.id, context)
+    last = fitting(shipped_cases(), clause.id, context)
+    return Examination(
+        clause, context, patience.ask, task.profile, task.seed, task.subject, first, last
+    ).run()

@@ -30,7 +30,7 @@ def minimize(violation: Violation, attempt: Attempt, budget: int) -> Violation:
     """
     budget = min(budget, _TRIES.get(violation.finding.observed, budget))
     best = violation
-    while budget > 0:
+    while budget > 0 and best.seedling is not None:
         for smaller in _smaller(best.seedling):
             budget -= 1
             found = attempt(smaller)

@@ -8,8 +8,8 @@ from itertools import groupby
 from multiprocessing.connection import wait
 
 from softcert.backends import Description
-from softcert.conformance.examiner import Described, Examiner, Failed, Group, Idle, Reached, examiners
-from softcert.conformance.job import Item, Task
+from softcert.conformance.examiner import Described, Examiner, Failed, Idle, Reached, examiners
+from softcert.conformance.job import Group, Item, Task
 from softcert.conformance.model import Verdict
 
 
@@ -48,18 +48,18 @@ def examine_in_processes(
     description: Description | None = None
     try:
         with examiners(task, min(jobs, len(groups))) as working:
-            for message in _arriving(working, groups):
+            for message in arriving(working, groups):
                 if isinstance(message, Described):
                     description = message.description
                 else:
-                    reached[message.position] = message.verdict
-                    watch(message.verdict)
+                    reached[message.position] = message.result
+                    watch(message.result)
     except KeyboardInterrupt as interrupt:
         raise Stopped(items, description) from interrupt
     return [reached[position] for position in range(len(items))]
 
 
-def _arriving(working: Sequence[Examiner], groups: Sequence[Group]) -> Iterator[Described | Reached]:
+def arriving(working: Sequence[Examiner], groups: Sequence[Group]) -> Iterator[Described | Reached]:
     """What the examiners say, until all groups are examined; an exception of one is raised here."""
     waiting, busy = deque(groups), list(working)
     while busy:

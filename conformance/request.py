@@ -20,10 +20,17 @@ from softcert.conformance.job import Item
 from softcert.conformance.model import RequestError
 from softcert.conformance.profiles import PROFILES, Profile
 from softcert.conformance.spec import Clause
+from softcert.conformance.worst_cases import Paths, WorstCase, read_cases
 
 Subject = str | os.PathLike[str] | Backend | Callable[..., object]
 #: One name, or several.
 Names = str | Sequence[str]
+
+
+def _are_paths(value: object) -> bool:
+    given = value if isinstance(value, (list, tuple)) else [value]
+    return all(isinstance(path, (str, os.PathLike)) for path in given)
+
 
 #: What the plain arguments of a request may be; the command line allows the same.
 RULES: Mapping[str, Rule] = {
@@ -32,6 +39,7 @@ RULES: Mapping[str, Rule] = {
     "seed": integer(0, 2**63 - 1, "an integer from 0 to 2**63 - 1"),
     "jobs": integer(1, 2**16, "an integer of at least 1"),
     "limits": instance_of((Limits, type(None)), "a Limits or None"),
+    "worst": Rule(lambda value: value is None or _are_paths(value), "a path or a list of paths"),
     "progress": Rule(lambda value: value is None or callable(value), "a function or None"),
 }
 
@@ -47,6 +55,7 @@ class Request:
     clauses : in the order of the specification.
     profile : a key of `PROFILES`.
     jobs : how many processes may examine.
+    worst : known hard cases to begin with.
     """
 
     op: str | None
@@ -58,6 +67,7 @@ class Request:
     profile: str
     seed: int
     jobs: int
+    worst: tuple[WorstCase, ...] = ()
 
     @classmethod
     def of(
@@ -71,15 +81,16 @@ class Request:
         profile: str = "quick",
         seed: int = 0,
         jobs: int = 1,
+        worst: Paths | None = None,
     ) -> Self:
         """Check the arguments of a request.
 
         Raises
         ------
-        RequestError : a value of a wrong type, or a name that is not known.
+        RequestError : a value of a wrong type, a name that is not known, or a file that cannot be read.
         SubjectError : what is given as a contract is none.
         """
-        plain = {"op": op, "limits": limits, "profile": profile, "seed": seed, "jobs": jobs}
+        plain = {"op": op, "limits": limits, "profile": profile, "seed": seed, "jobs": jobs, "worst": worst}
         require(RULES, plain, RequestError)
         if profile not in PROFILES:
             raise RequestError(f"profile {profile!r} is unknown; the profiles are {', '.join(PROFILES)}")
@@ -94,6 +105,7 @@ class Request:
             profile=profile,
             seed=int(seed),
             jobs=int(jobs),
+            worst=() if worst is None else read_cases(worst),
         )
 
     @property

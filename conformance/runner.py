@@ -16,6 +16,7 @@ from softcert.conformance.job import Item, Task, examine_all, lacks_of, refusals
 from softcert.conformance.model import RequestError, Run, Verdict
 from softcert.conformance.parallel import examine_in_processes
 from softcert.conformance.request import RULES, Names, Request, Subject, as_spec
+from softcert.conformance.worst_cases import Paths
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ def check(
     limits: Limits | None = None,
     progress: Callable[[Progress], None] | None = None,
     jobs: int = 1,
+    worst: Paths | None = None,
 ) -> Run:
     """Examine a subject and return every verdict.
 
@@ -75,6 +77,8 @@ def check(
     progress : called after each verdict.
     jobs : processes to examine in, each op and dtype in one of them; the verdicts do not depend on it. A
         `Backend` or function, which lives in this process, is examined in one.
+    worst : files or folders of known hard cases, with which every examination begins; `softcert search`
+        writes them.
 
     Raises
     ------
@@ -82,7 +86,7 @@ def check(
     OracleError : the two oracles disagree.
     """
     require(RULES, {"progress": progress}, RequestError)
-    request = Request.of(op, ops, dtypes, clauses, contract, limits, profile, seed, jobs)
+    request = Request.of(op, ops, dtypes, clauses, contract, limits, profile, seed, jobs, worst)
     return _judged(as_spec(subject, op), request, progress)
 
 
@@ -96,14 +100,15 @@ def _judged(spec: str | Backend, request: Request, progress: Callable[[Progress]
         refused = refusals(worker, ops, dtypes) if assumed else {}
         named = spec if isinstance(spec, str) else described.name
         task = Task(
-            named,
-            request.op,
-            request.contract,
-            request.limits,
-            request.effort,
-            request.seed,
-            refused,
-            lacks_of(worker, ops, dtypes, refused),
+            subject=named,
+            op=request.op,
+            contract=request.contract,
+            limits=request.limits,
+            profile=request.effort,
+            seed=request.seed,
+            refused=refused,
+            worst=request.worst,
+            lacks=lacks_of(worker, ops, dtypes, refused),
         )
         # A backend lives in this process, and no other could be given it.
         jobs = request.jobs if isinstance(spec, str) else 1
@@ -118,6 +123,7 @@ def _judged(spec: str | Backend, request: Request, progress: Callable[[Progress]
                 "ops": list(ops),
                 "dtypes": list(dtypes),
                 "clauses": [c.id for c in request.clauses],
+                **({"worst": len(request.worst)} if request.worst else {}),
             },
             verdicts=_examined(worker, task, plan, jobs, _Watch(len(plan), progress)),
             seconds=perf_counter() - started,

@@ -92,12 +92,12 @@ def _forward_seedlings(
         x, family = draw(_large(context.dtype, families, lengths))
     else:
         x, family = draw(_small(context.dtype, logits, most)), "drawn"
-    if not _product_is_ordinary(x, beta, context.dtype):
+    if not product_is_ordinary(x, beta, context.dtype):
         beta = 1.0
     return Seedling((x,), beta=beta, family=family)
 
 
-def _product_is_ordinary(x: Array, beta: float, dtype: str) -> bool:
+def product_is_ordinary(x: Array, beta: float, dtype: str) -> bool:
     """Whether beta x neither overflows nor turns a mask into +inf.
 
     Multiplying before the subtraction is a correct way to compute.

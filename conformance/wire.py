@@ -78,6 +78,10 @@ def _unplain(value: Any) -> Any:
     return _WORDS.get(value, value) if isinstance(value, str) else value
 
 
+#: Files of other kinds hold free-form facts and numbers too.
+plain, unplain, write_number, read_number = _plain, _unplain, _number, _read_number
+
+
 def _pair(pair: tuple[float, float] | None) -> list[float | int | str] | None:
     return None if pair is None else [_number(end) for end in pair]
 

@@ -23,12 +23,18 @@ from referencing import Registry, Resource
 from softcert.conformance.model import SCHEMA, RequestError
 
 #: The kinds of documents, with the schema of each; "report" is a part of the run's file.
-SCHEMAS: Mapping[str, str] = {"run": "run-1.json", "report": "run-1.json", "witness": "witness-1.json"}
+SCHEMAS: Mapping[str, str] = {
+    "run": "run-1.json",
+    "report": "run-1.json",
+    "witness": "witness-1.json",
+    "worst": "worst-1.json",
+    "search": "search-1.json",
+}
 _LONGEST_EXCERPT = 120
 
 
 def schema(kind: str) -> dict[str, Any]:
-    """Return the JSON Schema (draft 2020-12) of the documents of one kind: run, report or witness."""
+    """Return the JSON Schema (draft 2020-12) of the documents of one kind, a key of `SCHEMAS`."""
     return dict(_schema_file(SCHEMAS[kind]))
 
 

@@ -14,7 +14,7 @@ from softcert.backends.ops import OPERANDS
 from softcert.backends.ops import SOFTMAX_OPS as OPS
 from softcert.backends.types import Call, as_dtype
 from softcert.conformance.compare import combine
-from softcert.conformance.context import Context
+from softcert.conformance.context import Context, evaluate, truth_ulp
 from softcert.conformance.families import make_row
 from softcert.conformance.growing import operands_from
 from softcert.conformance.judge import judge_call, judge_values
@@ -302,3 +302,11 @@ def test_operands_are_named_in_findings(op):
     value = exact(op, operands) + np.float32(1.0)
     quantity = judged(op, operands, value).finding.quantity
     assert quantity.startswith(f"{op}({', '.join(OPERANDS[op])})[")
+
+
+@pytest.mark.parametrize("logits", [[-55.38585716000668, 16.008302437667687], [0.0, 0.0], [0.0, 1.0]])
+def test_the_ulp_just_below_a_power_of_two_is_that_of_the_lower_binade(logits):
+    """Found by search: the first is 2^-103 once rounded to binary64, which gave it twice its ulp."""
+    (truth,) = evaluate(Call("softmax", (np.array(logits),), {"axis": -1}), Contract())
+    ulps = truth_ulp(truth, "float64") * truth.in_ulps("float64")[0]
+    assert ulps == pytest.approx(truth.to_float64(), rel=1e-12)

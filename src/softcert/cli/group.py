@@ -20,6 +20,7 @@ from softcert.cli.listing import backends, spec
 from softcert.cli.replay import replay
 from softcert.cli.report import report
 from softcert.cli.reproduce import reproduce
+from softcert.cli.search import search
 
 
 class _Carried(Exception):  # noqa: N818 -- no error of its own: its cause is
@@ -110,5 +111,5 @@ def main() -> None:
     """
 
 
-for _command in (check, report, evaluate, spec, backends, replay, reproduce):
+for _command in (check, report, evaluate, spec, backends, replay, reproduce, search):
     main.add_command(_command)
