@@ -11,6 +11,7 @@ from softcert.backends import Limits, Worker
 from softcert.backends.rules import require
 from softcert.backends.types import Backend, Contract
 from softcert.conformance.environment import describe
+from softcert.conformance.expected import Expectations, Given, Place, as_expected
 from softcert.conformance.job import Item, Task, examine_all, refusals
 from softcert.conformance.model import RequestError, Run, Verdict
 from softcert.conformance.parallel import examine_in_processes
@@ -31,16 +32,18 @@ class Progress:
 
 @dataclass
 class _Watch:
-    """Counts the verdicts and passes them on."""
+    """Counts the verdicts and passes them on, as they count."""
 
     total: int
     progress: Callable[[Progress], None] | None
+    expected: Expectations
     done: int = 0
 
     def __call__(self, verdict: Verdict) -> None:
         self.done += 1
         if self.progress is not None:
-            self.progress(Progress(self.done, self.total, verdict.clause, verdict.op, verdict.dtype, verdict))
+            settled = self.expected.settle(verdict)
+            self.progress(Progress(self.done, self.total, verdict.clause, verdict.op, verdict.dtype, settled))
 
 
 def check(
@@ -56,6 +59,7 @@ def check(
     limits: Limits | None = None,
     progress: Callable[[Progress], None] | None = None,
     jobs: int = 1,
+    expected_failures: Given | Expectations | None = None,
 ) -> Run:
     """Examine a subject and return every verdict.
 
@@ -74,6 +78,8 @@ def check(
     progress : called after each verdict.
     jobs : processes to examine in, each op and dtype in one of them; the verdicts do not depend on it. A
         `Backend` or function, which lives in this process, is examined in one.
+    expected_failures : reasons by `clause/op/dtype`, or entries (`clause`, `reason`, and `op`, `dtype`,
+        `witness` where wanted). A broken verdict is xfail then, and one that holds after all fails.
 
     Raises
     ------
@@ -82,15 +88,24 @@ def check(
     """
     require(RULES, {"progress": progress}, RequestError)
     request = Request.of(op, ops, dtypes, clauses, contract, limits, profile, seed, jobs)
-    return _judged(as_spec(subject, op), request, progress)
+    given = expected_failures
+    expected = given if isinstance(given, Expectations) else Expectations(as_expected(given))
+    return _judged(as_spec(subject, op), request, progress, expected)
 
 
-def _judged(spec: str | Backend, request: Request, progress: Callable[[Progress], None] | None) -> Run:
+def _judged(
+    spec: str | Backend,
+    request: Request,
+    progress: Callable[[Progress], None] | None,
+    expected: Expectations,
+) -> Run:
     started = perf_counter()
     with Worker(spec, op=request.op, contract=request.contract, limits=request.limits) as worker:
         described = worker.description
         ops, dtypes = request.ops_of(described.ops), request.dtypes_of(described.dtypes)
         plan = request.plan(ops, dtypes)
+        expected.require_matching(Place(*item) for item in plan)
+        expected.replay(spec, request.contract)
         assumed = described.assumed and not request.dtypes
         refused = refusals(worker, ops, dtypes) if assumed else {}
         named = spec if isinstance(spec, str) else described.name
@@ -111,7 +126,7 @@ def _judged(spec: str | Backend, request: Request, progress: Callable[[Progress]
                 "dtypes": list(dtypes),
                 "clauses": [c.id for c in request.clauses],
             },
-            verdicts=_examined(worker, task, plan, jobs, _Watch(len(plan), progress)),
+            verdicts=_examined(worker, task, plan, jobs, _Watch(len(plan), progress, expected)),
             seconds=perf_counter() - started,
         )
 
@@ -120,9 +135,10 @@ def _examined(
     worker: Worker, task: Task, plan: Sequence[Item], jobs: int, watch: _Watch
 ) -> tuple[Verdict, ...]:
     if jobs > 1:
-        return tuple(examine_in_processes(task, plan, jobs, watch))
-    verdicts = []
-    for verdict in examine_all(worker, task, plan):
-        watch(verdict)
-        verdicts.append(verdict)
-    return tuple(verdicts)
+        verdicts = examine_in_processes(task, plan, jobs, watch)
+    else:
+        verdicts = []
+        for verdict in examine_all(worker, task, plan):
+            watch(verdict)
+            verdicts.append(verdict)
+    return tuple(map(watch.expected.settle, verdicts))
