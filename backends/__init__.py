@@ -4,26 +4,24 @@ This room imports nothing else of softcert and no framework, so that a worker ne
 subject's own library alone.
 """
 
+from softcert.backends.contract import Contract
 from softcert.backends.isolation import Description, Limits, Worker
 from softcert.backends.loading import load
+from softcert.backends.ops import DTYPES, OPERANDS, OPS
 from softcert.backends.registry import Availability, available
 from softcert.backends.types import (
-    DTYPES,
     LAYOUTS,
-    OPERANDS,
-    OPS,
     SIDE_EFFECTS,
     Array,
     Backend,
     Call,
-    Contract,
     Failure,
     Kernel,
     Output,
     Reply,
-    SubjectError,
     as_dtype,
 )
+from softcert.errors import SubjectError
 
 __all__ = [
     "DTYPES",

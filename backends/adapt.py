@@ -11,16 +11,14 @@ import math
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from softcert.backends.convert import NotAnArrayError, as_result, same_bits, to_torch
+from softcert.backends.convert import Arrays, NotAnArrayError, as_result, present, same_bits
+from softcert.backends.ops import OPERANDS
 from softcert.backends.signature import Form, Role, read_forms
-from softcert.backends.types import OPERANDS, Array
-
-#: What a function wants its operands to be.
-Arrays = Literal["numpy", "torch", "list"]
+from softcert.backends.types import Array
 
 
 @dataclass
@@ -62,13 +60,14 @@ class AdaptedKernel:
         """
         if beta is not None and not self.beta:
             raise TypeError(f"{self.op} takes no beta")
-        plan = self.prepare(operands[0])
+        plan = self.prepare(*operands)
         if plan[0].has("axis"):
             return self._invoke(plan, operands, axis, beta)
         return self._without_axis(plan, operands, axis, beta)
 
-    def prepare(self, operand: Array) -> tuple[Form, Arrays]:
-        """Find out how the function is called for operands like this one, if that is not known yet."""
+    def prepare(self, *operands: Array) -> tuple[Form, Arrays]:
+        """Find out how the function is called for operands like these, if that is not known yet."""
+        operand = operands[0]
         if self._plan is None:
             self._plan = self._choose(operand.dtype)
         # Where nothing works, the real call will say why; another dtype may still fare better.
@@ -87,11 +86,11 @@ class AdaptedKernel:
         beta: float | None = None,
     ) -> Array:
         form, arrays = plan
-        given: dict[Role, Any] = {k: _present(operand, arrays) for k, operand in enumerate(operands)}
+        given: dict[Role, Any] = {k: present(operand, arrays) for k, operand in enumerate(operands)}
         given |= {"axis": axis, "beta": 1.0 if beta is None else beta}
         buffer = _buffer(operands[0], axis, self.op) if form.has("out") else None
         if buffer is not None:
-            given["out"] = _present(buffer, arrays)
+            given["out"] = present(buffer, arrays)
         by_place, by_name = form.arguments(given)
         returned = self.function(*by_place, **by_name)
         if returned is None and buffer is not None:
@@ -203,12 +202,6 @@ def _of_nothing(result: Array, shape: tuple[int, ...], axis: int, op: str) -> Ar
     """The empty result in the shape that it has for operands of a shape, if it can have it."""
     expected = tuple(np.delete(shape, axis)) if op == "logsumexp" else shape
     return result.reshape(expected) if math.prod(expected) == 0 else result
-
-
-def _present(operand: Array, arrays: Arrays) -> object:
-    if arrays == "torch":
-        return to_torch(operand)
-    return operand.tolist() if arrays == "list" else operand
 
 
 #: Harmless numbers: near 0, no ties, exact in every format; and probabilities that sum to 1.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from numbers import Real
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -14,6 +15,10 @@ from softcert.backends.types import Array, as_dtype
 Tensor: TypeAlias = Any
 #: Kinds of NumPy dtypes that are numbers: floating, signed, unsigned, truth values.
 _NUMBER_KINDS = "fiub"
+
+
+#: What a function wants its operands to be.
+Arrays = Literal["numpy", "torch", "list"]
 
 
 class NotAnArrayError(Exception):
@@ -39,6 +44,13 @@ def to_torch(array: Array) -> Tensor:
         # NumPy's bfloat16 is a type of its own that torch does not know; the bits are the same.
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)
+
+
+def present(array: Array, arrays: Arrays) -> object:
+    """The array as a function wants it."""
+    if arrays == "torch":
+        return to_torch(array)
+    return array.tolist() if arrays == "list" else array
 
 
 def from_torch(tensor: Tensor) -> Array:
@@ -85,6 +97,25 @@ def as_result(value: object, dtype: np.dtype[Any]) -> Array:
         raise NotAnArrayError(f"the kernel returned an array of {array.dtype}, not of real numbers")
     # Byte order is how numbers are stored, not which they are.
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def as_results(value: object, dtype: np.dtype[Any], names: Sequence[str]) -> tuple[Array, ...]:
+    """Arrays of what a kernel returned: one for each name.
+
+    Parameters
+    ----------
+    value : for one name what `as_result` takes, for several a tuple or list of as many.
+
+    Raises
+    ------
+    NotAnArrayError : another number of results, or one that is not an array of real numbers.
+    """
+    if len(names) == 1:
+        return (as_result(value, dtype),)
+    if not isinstance(value, (tuple, list)) or len(value) != len(names):
+        given = f"{len(value)} results" if isinstance(value, (tuple, list)) else _article(value)
+        raise NotAnArrayError(f"the kernel returned {given}, not ({', '.join(names)})")
+    return tuple(as_result(part, dtype) for part in value)
 
 
 def _is_ml_dtype(dtype: np.dtype[Any]) -> bool:

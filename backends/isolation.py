@@ -9,14 +9,17 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 
+from softcert.backends.contract import Contract
+from softcert.backends.ops import takes_scores
 from softcert.backends.process import WorkerDied, WorkerProcess, WorkerSilent
-from softcert.backends.types import Array, Backend, Call, Contract, Failure, Output, Reply, SubjectError
+from softcert.backends.types import Array, Backend, Call, Failure, Output, Reply
+from softcert.errors import SubjectError
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Description:
     dtypes : the dtypes that it declares.
     contract : its promises.
     beta : whether its softmax takes an inverse temperature.
+    options : which keywords each op of attention takes, of `ATTENTION_OPTIONS`.
     versions : python, numpy and the subject's own libraries.
     machine : facts on which results may depend: system, architecture, processor, cpus, libc.
     compiles : a compiler is loaded, so that an op's first call may take long.
@@ -63,6 +67,7 @@ class Description:
     machine: Mapping[str, str]
     compiles: bool = False
     assumed: bool = False
+    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class Worker:
@@ -153,10 +158,12 @@ class Worker:
             "params": {name: _plain(value) for name, value in call.params.items()},
             "layout": call.layout,
             "repeat": call.repeat,
+            "masked": call.mask is not None,
+            "measured": call.measured,
         }
         allowed = self._allowance(call)
         try:
-            reply, arrays = self._process.exchange(header, call.operands, allowed)
+            reply, arrays = self._process.exchange(header, call.arrays, allowed)
             self._called.add(call.op)
             return self._understood(reply, arrays)
         except WorkerSilent:
@@ -183,8 +190,10 @@ class Worker:
                 # What filled the memory may still be held there.
                 self.close()
             return Failure(reply["kind"], str(reply["message"]))
-        distinct = arrays[1] if len(arrays) > 1 else None
-        return Output(arrays[0], float(reply["seconds"]), distinct, tuple(reply["side_effects"]))
+        count = int(reply["results"])
+        values, distinct = arrays[:count], arrays[count:] or None
+        effects, peak = tuple(reply["side_effects"]), reply["peak_bytes"]
+        return Output(values, float(reply["seconds"]), distinct, effects, peak)
 
     def _hung(self, call: Call, allowed: float) -> Failure:
         assert self._process is not None  # noqa: S101 - it was just asked
@@ -202,7 +211,7 @@ class Worker:
 
     def _allowance(self, call: Call) -> float:
         """Seconds for a call and all its repetitions."""
-        elements = call.operands[0].size * max(call.repeat, 1)
+        elements = _work(call) * max(call.repeat, 1)
         seconds = self._limits.seconds + self._limits.seconds_per_element * elements
         if call.op in self._called or call.op in self._gave_up:
             return seconds
@@ -266,6 +275,14 @@ class Worker:
         return backend if self._contract is None else replace(backend, contract=self._contract)
 
 
+def _work(call: Call) -> int:
+    """How many elements a call goes through: those of the first operand, for attention each with each key."""
+    size = int(call.operands[0].size)
+    if not takes_scores(call.op) or call.operands[1].ndim < 2:
+        return size
+    return max(size, int(size * call.operands[1].shape[-2] / 32))
+
+
 def _described(reply: Mapping[str, Any]) -> Description:
     return Description(
         name=reply["name"],
@@ -277,6 +294,7 @@ def _described(reply: Mapping[str, Any]) -> Description:
         machine=reply["machine"],
         compiles=reply["compiles"],
         assumed=reply["assumed"],
+        options={op: tuple(options) for op, options in reply["options"].items()},
     )
 
 
@@ -291,4 +309,6 @@ def _check(call: Call, description: Description) -> None:
 
 def _plain(value: int | float) -> int | float:
     """JSON-ready number of a parameter, which may be NumPy's."""
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
     return int(value) if isinstance(value, (int, np.integer)) else float(value)

@@ -18,8 +18,12 @@ from typing import Any
 
 from softcert.backends import registry
 from softcert.backends.adapt import AdaptedKernel
+from softcert.backends.adapt_attention import AdaptedAttention
+from softcert.backends.contract import Contract, as_contract
+from softcert.backends.ops import ATTENTION_OPS, DTYPES, OPS
 from softcert.backends.rules import shown
-from softcert.backends.types import DTYPES, OPS, Backend, Contract, Kernel, SubjectError, as_contract
+from softcert.backends.types import Backend, Kernel
+from softcert.errors import SubjectError
 
 #: What a subject's module may say of itself, in a mapping of this name.
 DECLARATION = "SOFTCERT"
@@ -285,7 +289,21 @@ def _from_op_names(module: ModuleType, place: str, subject: str) -> Backend:
     return Backend(name=subject, ops=kernels, beta=beta)
 
 
-def _adapted(function: object, op: str, place: str, attribute: str) -> AdaptedKernel:
+def adapted(
+    function: Callable[..., Any], op: str, *, torch_first: bool = False
+) -> AdaptedKernel | AdaptedAttention:
+    """Kernel over a function that computes an op.
+
+    Raises
+    ------
+    SubjectError : it cannot be called as the op.
+    """
+    if op in ATTENTION_OPS:
+        return AdaptedAttention(function, op, torch_first)
+    return AdaptedKernel(function, op, torch_first)
+
+
+def _adapted(function: object, op: str, place: str, attribute: str) -> AdaptedKernel | AdaptedAttention:
     if not callable(function):
         raise SubjectError(f"{place}:{attribute} is {type(function).__name__}, not a function")
     if inspect.isclass(function):
@@ -293,7 +311,7 @@ def _adapted(function: object, op: str, place: str, attribute: str) -> AdaptedKe
             f"{place}:{attribute} is a class; give a function or an instance that can be called"
         )
     try:
-        return AdaptedKernel(function, op, torch_first=_wants_torch(function, place))
+        return adapted(function, op, torch_first=_wants_torch(function, place))
     except SubjectError as error:
         raise SubjectError(f"{place}:{attribute} cannot be called as {op}: {error}") from None
 

@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from softcert.backends.types import DTYPES, Array, Backend, Contract
+from softcert.backends.contract import Contract
+from softcert.backends.ops import DTYPES
+from softcert.backends.types import Array, Backend
 
 
 def softmax(x: Array, axis: int = -1, beta: float = 1.0) -> Array:

@@ -15,7 +15,8 @@ from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from softcert.backends.types import Backend, SubjectError
+from softcert.backends.types import Backend
+from softcert.errors import SubjectError
 
 GROUP = "softcert.backends"
 

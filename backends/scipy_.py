@@ -8,7 +8,8 @@ SciPy has no gradient kernels.
 
 from __future__ import annotations
 
-from softcert.backends.types import Array, Backend, Contract
+from softcert.backends.contract import Contract
+from softcert.backends.types import Array, Backend
 
 
 def scipy_backend() -> Backend:

@@ -9,7 +9,8 @@ from inspect import Parameter
 from types import MappingProxyType
 from typing import Any, Literal
 
-from softcert.backends.types import OPERANDS, SubjectError
+from softcert.backends.ops import OPERANDS
+from softcert.errors import SubjectError
 
 AXIS_NAMES = ("axis", "dim")
 #: Other names of operands, for functions that take them in another order.

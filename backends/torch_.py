@@ -7,8 +7,10 @@ So the contract says no more than the default does.
 
 from __future__ import annotations
 
+from softcert.backends.contract import Contract
 from softcert.backends.convert import from_torch, to_torch
-from softcert.backends.types import DTYPES, Array, Backend, Contract
+from softcert.backends.ops import DTYPES
+from softcert.backends.types import Array, Backend
 
 
 def torch_backend() -> Backend:

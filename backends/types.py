@@ -7,155 +7,23 @@ nothing else crosses the border between them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from softcert.backends.rules import POSITIVE, SWITCH, Rule, instance_of, names_in, one_of, require, shown
-from softcert.errors import SoftcertError
+from softcert.backends.contract import Contract
+from softcert.backends.ops import DTYPES, OPS, RESULTS
+from softcert.backends.rules import SWITCH, Rule, instance_of, names_in, require
+from softcert.errors import SubjectError
 
 Array = NDArray[Any]
 Kernel = Callable[..., Any]
 
-#: The operands of each op, in the order in which a kernel takes them (each (..., n), along `axis`).
-OPERANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "softmax": ("x",),
-        "log_softmax": ("x",),
-        "logsumexp": ("x",),
-        "softmax_vjp": ("y", "dy"),
-        "softmax_jvp": ("y", "dx"),
-    }
-)
-OPS: tuple[str, ...] = tuple(OPERANDS)
-#: The dtypes that a softmax op may be asked to take, widest first.
-DTYPES: tuple[str, ...] = ("float64", "float32", "float16", "bfloat16")
 #: How an operand may lie in memory when it reaches the kernel; mixed: the first contiguous, others not.
 LAYOUTS: tuple[str, ...] = ("contiguous", "strided", "reversed", "broadcast", "transposed", "mixed")
-
-
-class SubjectError(SoftcertError):
-    """The subject or its contract cannot be used; the message is one clear sentence."""
-
-
-#: What each field of a contract may hold.
-_FIELDS: Mapping[str, Rule] = MappingProxyType(
-    {
-        "compute": one_of(None, *DTYPES),
-        "accumulator": one_of(None, *DTYPES),
-        "exp_ulp": POSITIVE,
-        "form": one_of("any", "division"),
-        "flush_subnormals": SWITCH,
-        "nan": one_of("propagate", "any"),
-        "plus_inf": one_of("nan", "any"),
-        "all_minus_inf": one_of("nan", "zero", "uniform", "any"),
-        "deterministic": SWITCH,
-        "batch_invariant": SWITCH,
-        "order_bitwise": SWITCH,
-    }
-)
-#: The fields that may be None, for which a file without null writes "none".
-_OPTIONAL = ("compute", "accumulator")
-
-
-@dataclass(frozen=True)
-class Contract:
-    """What an implementation promises of its numerics; what it leaves unsaid is the strict default.
-
-    Attributes
-    ----------
-    compute : format of the element-wise steps, a dtype name; None is the input's own format.
-    accumulator : format of the sum, a dtype name; None is float32 for 16-bit inputs, else the input's.
-    exp_ulp : largest error of the exponential (and logarithm), in ulps of the format computed in.
-    form : "division" promises exp(x - max) / sum, whose error does not grow with an offset common to
-        the whole row; "any" also allows a change of base before the subtraction and exp(x - lse).
-    flush_subnormals : subnormal results may become zero.
-    nan : "propagate", a NaN in the row makes the whole row NaN; "any" promises nothing.
-    plus_inf : "nan", a +inf logit gives NaN at its own place; "any" promises nothing.
-    all_minus_inf : what softmax gives for a row of -inf only: "nan", "zero", "uniform" or "any".
-    deterministic : the same call gives the same bits.
-    batch_invariant : a row's result does not depend on the batch around it.
-    order_bitwise : equal logits get equal bits, and a larger logit never a smaller probability.
-    """
-
-    compute: str | None = None
-    accumulator: str | None = None
-    exp_ulp: float = 3.0
-    form: Literal["any", "division"] = "any"
-    flush_subnormals: bool = False
-    nan: Literal["propagate", "any"] = "propagate"
-    plus_inf: Literal["nan", "any"] = "nan"
-    all_minus_inf: Literal["nan", "zero", "uniform", "any"] = "nan"
-    deterministic: bool = True
-    batch_invariant: bool = False
-    order_bitwise: bool = False
-
-    def __post_init__(self) -> None:
-        values = {name: getattr(self, name) for name in _FIELDS}
-        require(_FIELDS, values, SubjectError, "contract field")
-        # NumPy's numbers would not survive the way to the worker.
-        object.__setattr__(self, "exp_ulp", float(self.exp_ulp))
-
-    @classmethod
-    def from_mapping(cls, declared: Mapping[str, Any]) -> Contract:
-        """Contract from a mapping of field names to values, or one that holds it as "contract" alone.
-
-        Parameters
-        ----------
-        declared : `compute` and `accumulator` may be "none", where a file format has no null.
-
-        Raises
-        ------
-        SubjectError : no mapping, a field that no contract has, or a value that the field cannot take.
-        """
-        values = _contract_fields(declared)
-        require(_FIELDS, values, SubjectError, "contract field")
-        return cls(**values)
-
-    def to_mapping(self) -> dict[str, Any]:
-        """Return the contract as a JSON-ready mapping."""
-        return asdict(self)
-
-
-def as_contract(contract: object) -> Contract | None:
-    """Contract from one, from a mapping of its fields, or None from None.
-
-    Raises
-    ------
-    SubjectError : something else, or a mapping that is no contract.
-    """
-    if contract is None or isinstance(contract, Contract):
-        return contract
-    return Contract.from_mapping(cast("Mapping[str, Any]", contract))  # which refuses what is none
-
-
-def _contract_fields(declared: object) -> dict[str, Any]:
-    """Return the fields that a mapping declares, None in place of "none".
-
-    Raises
-    ------
-    SubjectError : no mapping of names, or a table beside the contract's own.
-    """
-    if isinstance(declared, Mapping) and "contract" in declared:
-        beside = sorted(str(key) for key in declared if key != "contract")
-        if beside:
-            raise SubjectError(
-                f"a contract is its fields, or a contract table alone: {beside[0]!r} beside the table "
-                "belongs into SOFTCERT in the subject's module"
-            )
-        declared = declared["contract"]
-    if not isinstance(declared, Mapping):
-        raise SubjectError(f"a contract has to be a softcert.Contract or a mapping, not {shown(declared)}")
-    return {
-        name: None if name in _OPTIONAL and _is_none(value) else value for name, value in declared.items()
-    }
-
-
-def _is_none(value: object) -> bool:
-    return isinstance(value, str) and value == "none"
 
 
 def _are_dtypes(value: object) -> bool:
@@ -183,7 +51,8 @@ class Backend:
     Attributes
     ----------
     name : how reports call it.
-    ops : kernels by op name; each takes ndarrays and keywords `axis` (and `beta`, softmax only).
+    ops : kernels by op name; each takes ndarrays, and the keywords `axis` (and `beta`, softmax only) or those
+        of attention, of which an attribute `options` of the kernel may name fewer.
     dtypes : the dtypes that it declares to take.
     contract : its promises.
     beta : whether its softmax takes an inverse temperature.
@@ -194,7 +63,7 @@ class Backend:
     name: str
     ops: Mapping[str, Kernel]
     dtypes: tuple[str, ...] = ("float64", "float32")
-    contract: Contract = Contract()
+    contract: Contract = field(default_factory=Contract)
     beta: bool = False
     versions: Mapping[str, str] = field(default_factory=dict)
     assumed: bool = False
@@ -214,10 +83,14 @@ class Call:
     Attributes
     ----------
     op : a key of `OPERANDS`.
-    operands : one array per operand of the op, all of one dtype and shape.
-    params : keywords of the kernel: `axis` always, `beta` where it is not 1.
+    operands : one array per operand of the op; of one dtype and shape for the ops of softmax, of the shapes
+        of `AXES` for those of attention, lse in the dtype of `lse_dtype`.
+    params : keywords of the kernel: `axis` always, `beta` where it is not 1; for attention `scale` and
+        `causal` where they are not the default.
+    mask : of attention; booleans or numbers that are added to scores.
     layout : how the operands lie in memory when the kernel sees them, one of `LAYOUTS`.
     repeat : how often to call in a row on the same operands.
+    measured : whether the memory that the call takes is to be measured.
     """
 
     op: str
@@ -225,6 +98,18 @@ class Call:
     params: Mapping[str, int | float] = field(default_factory=lambda: {"axis": -1})
     layout: str = "contiguous"
     repeat: int = 1
+    mask: Array | None = None
+    measured: bool = False
+
+    @property
+    def arrays(self) -> tuple[Array, ...]:
+        """Every array of the call: the operands, then the mask."""
+        return self.operands if self.mask is None else (*self.operands, self.mask)
+
+    @property
+    def result_names(self) -> tuple[str, ...]:
+        """Names of the arrays that the op gives back."""
+        return RESULTS.get(self.op, (self.op,))
 
 
 @dataclass(frozen=True)
@@ -233,16 +118,23 @@ class Output:
 
     Attributes
     ----------
-    value : the result of the last repetition, copied.
+    values : the results of the last repetition, copied.
     seconds : wall time of the fastest repetition.
-    distinct : an earlier repetition's result whose bits differ from the last one's, if there is one.
+    distinct : an earlier repetition's results some bits of which differ from the last one's.
     side_effects : names of what the call disturbed, of `SIDE_EFFECTS`.
+    peak_bytes : how much memory the process took at most beyond what it had before, where that was asked.
     """
 
-    value: Array
+    values: tuple[Array, ...]
     seconds: float = 0.0
-    distinct: Array | None = None
+    distinct: tuple[Array, ...] | None = None
     side_effects: tuple[str, ...] = ()
+    peak_bytes: int | None = None
+
+    @property
+    def value(self) -> Array:
+        """The first result."""
+        return self.values[0]
 
 
 #: What a call must leave alone, with what it did to it.

@@ -16,7 +16,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from softcert.backends.types import DTYPES, Array, as_dtype
+from softcert.backends.ops import DTYPES
+from softcert.backends.types import Array, as_dtype
 
 _PREFIX = struct.Struct("=4sI")
 _MAGIC = b"SCF1"

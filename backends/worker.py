@@ -12,9 +12,7 @@ import resource
 import signal
 import socket
 import sys
-import time
 import warnings
-from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,136 +20,17 @@ from typing import Any
 import numpy as np
 
 from softcert.backends import fpenv, lifeline, wire
-from softcert.backends.adapt import AdaptedKernel
-from softcert.backends.convert import NotAnArrayError, as_result, same_bits
-from softcert.backends.guarded import GuardedOperand, poison_free_memory
-from softcert.backends.loading import describe_exception, load
-from softcert.backends.types import (
-    Array,
-    Backend,
-    Call,
-    Contract,
-    Failure,
-    Kernel,
-    Output,
-    Reply,
-    SubjectError,
-)
+from softcert.backends.contract import Contract
+from softcert.backends.loading import load
+from softcert.backends.ops import ATTENTION_OPTIONS, takes_scores
+from softcert.backends.session import Session
+from softcert.backends.types import Array, Backend, Call, Failure, Kernel, Reply
+from softcert.errors import SubjectError
 
 #: Libraries that compile on the first call, which then takes its time.
 _COMPILERS = ("numba", "jax", "torch", "triton", "tensorflow", "cupy", "pyximport", "taichi", "cffi")
 #: A thread reserves, without using, a stack and an allocator's arena; libraries start one per CPU.
 _RESERVED_PER_CPU = 160 << 20
-#: Earlier results watched for changes; a pool of buffers is rarely larger. Large ones are watched alone.
-_REMEMBERED = 8
-_LARGEST_REMEMBERED = 1 << 16
-#: What allocators outside Python say when the limit is reached.
-_OUT_OF_MEMORY = (
-    "can't allocate memory",
-    "not enough memory",
-    "out of memory",
-    "bad_alloc",
-    "cannot allocate memory",
-)
-
-
-class Session:
-    """Calls on one backend, and what must outlive a call to see what the next one disturbs.
-
-    Parameters
-    ----------
-    backend : the loaded subject.
-    loading_effects : what loading it did to the floating-point environment, reported with every call,
-        since every process that loads the subject suffers it.
-    """
-
-    def __init__(self, backend: Backend, loading_effects: tuple[str, ...] = ()) -> None:
-        self._backend = backend
-        self._loading_effects = loading_effects
-        self._earlier: deque[tuple[Array, Array]] = deque(maxlen=_REMEMBERED)
-
-    def perform(self, call: Call) -> Reply:
-        """Reply to one call; whatever the kernel raises becomes a Failure."""
-        try:
-            return self._perform(call, self._backend.ops[call.op])
-        except NotAnArrayError as error:
-            return Failure("output", str(error))
-        except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt are the subject's too
-            if isinstance(error, MemoryError):
-                return Failure("memory", describe_exception(error))
-            message = describe_exception(error)
-            scarce = any(words in message.lower() for words in _OUT_OF_MEMORY)
-            return Failure("memory" if scarce else "exception", message)
-        finally:
-            if fpenv.disturbed():
-                fpenv.restore()
-
-    def _perform(self, call: Call, kernel: Kernel) -> Output:
-        layouts = [call.layout] * len(call.operands)
-        if call.layout == "mixed":
-            layouts = ["contiguous", *["transposed"] * (len(call.operands) - 1)]
-        operands = [GuardedOperand(a, layout) for a, layout in zip(call.operands, layouts, strict=True)]
-        if isinstance(kernel, AdaptedKernel):
-            # Its trials come first: they would leave their own numbers in the freed memory.
-            kernel.prepare(call.operands[0])
-        effects = dict.fromkeys(self._loading_effects)
-        if isinstance(kernel, AdaptedKernel) and kernel.first_call_differs:
-            effects["first-call-differs"] = None
-        fastest, last, distinct = float("inf"), None, None
-        for _ in range(max(call.repeat, 1)):
-            poison_free_memory(call.operands[0].nbytes)
-            views = [operand.fresh_view() for operand in operands]
-            seconds, result = _timed(kernel, views, call)
-            fastest = min(fastest, seconds)
-            # Copied before the operands are put right, in whose memory it may lie.
-            value = result.copy()
-            found = self._disturbances(operands, views, result)
-            effects.update(dict.fromkeys(found))
-            if last is not None and not same_bits(last, value):
-                distinct = last
-            last = value
-            if "earlier-output-changed" in found or value.nbytes > _LARGEST_REMEMBERED:
-                self._earlier.clear()
-            if "output-aliases-input" not in found:
-                self._earlier.append((result, value))
-        if "output-aliases-input" not in effects:
-            for operand in operands:
-                operand.release()
-        assert last is not None  # noqa: S101 - at least one repetition ran
-        return Output(last, fastest, distinct, tuple(effects))
-
-    def _disturbances(self, operands: list[GuardedOperand], views: list[Array], result: Array) -> list[str]:
-        """Return what the call disturbed; operands and environment are put right again."""
-        effects = []
-        if any(operand.overlaps(result) for operand in operands):
-            effects.append("output-aliases-input")
-        modified = [operand for operand, view in zip(operands, views, strict=True) if operand.modified(view)]
-        if modified:
-            effects.append("input-modified")
-            for operand in modified:
-                operand.restore()
-        if not all(same_bits(*earlier) for earlier in self._earlier):
-            effects.append("earlier-output-changed")
-        environment = fpenv.disturbed()
-        if environment:
-            fpenv.restore()
-        return effects + list(environment)
-
-
-def _timed(kernel: Kernel, views: list[Array], call: Call) -> tuple[float, Array]:
-    """Wall time of the kernel, and its result as an array over its own memory."""
-    start = time.perf_counter()
-    returned = kernel(*views, **call.params)
-    seconds = time.perf_counter() - start
-    result = as_result(returned, call.operands[0].dtype)
-    given = sum(operand.nbytes for operand in call.operands)
-    if result.nbytes > 64 * given + (1 << 20):
-        raise NotAnArrayError(
-            f"the kernel returned an array of shape {result.shape}, far larger than its input"
-        )
-    return seconds, result
-
-
 # --- the loop -----------------------------------------------------------------------------------------
 
 
@@ -173,24 +52,34 @@ def serve(connection: socket.socket, backend: Backend, limits: Mapping[str, int]
     read, process = wire.read_blocking(connection), os.getpid()
     while True:
         try:
-            header, operands = wire.receive(read)
+            header, arrays = wire.receive(read)
         except EOFError:
             return
-        params = header["params"]
-        reply = session.perform(Call(header["op"], operands, params, header["layout"], header["repeat"]))
+        reply = session.perform(_call_of(header, arrays))
         if os.getpid() != process:
             # The kernel forked and let the child return: only the original may speak.
             os._exit(0)
         _answer(connection, reply)
 
 
+def _call_of(header: Mapping[str, Any], arrays: tuple[Array, ...]) -> Call:
+    operands, mask = (arrays[:-1], arrays[-1]) if header["masked"] else (arrays, None)
+    params, layout = header["params"], header["layout"]
+    return Call(header["op"], operands, params, layout, header["repeat"], mask, header["measured"])
+
+
 def _answer(connection: socket.socket, reply: Reply) -> None:
     if isinstance(reply, Failure):
         wire.send(connection, {"reply": "failure", "kind": reply.kind, "message": reply.message})
         return
-    header = {"reply": "output", "seconds": reply.seconds, "side_effects": list(reply.side_effects)}
-    arrays = [reply.value] if reply.distinct is None else [reply.value, reply.distinct]
-    wire.send(connection, header, arrays)
+    header = {
+        "reply": "output",
+        "results": len(reply.values),
+        "seconds": reply.seconds,
+        "side_effects": list(reply.side_effects),
+        "peak_bytes": reply.peak_bytes,
+    }
+    wire.send(connection, header, (*reply.values, *(reply.distinct or ())))
 
 
 def description_of(backend: Backend) -> dict[str, Any]:
@@ -203,6 +92,7 @@ def description_of(backend: Backend) -> dict[str, Any]:
         "assumed": backend.assumed,
         "contract": backend.contract.to_mapping(),
         "beta": backend.beta,
+        "options": {op: list(options_of(kernel)) for op, kernel in backend.ops.items() if takes_scores(op)},
         "versions": {
             "python": platform.python_version(),
             "numpy": np.__version__,
@@ -211,6 +101,11 @@ def description_of(backend: Backend) -> dict[str, Any]:
         "machine": machine_facts(),
         "compiles": any(name in sys.modules for name in _COMPILERS),
     }
+
+
+def options_of(kernel: Kernel) -> tuple[str, ...]:
+    """Which of `ATTENTION_OPTIONS` a kernel takes: all, where it says nothing of them."""
+    return tuple(getattr(kernel, "options", ATTENTION_OPTIONS))
 
 
 def machine_facts() -> dict[str, str]:

@@ -18,7 +18,8 @@ import simulated_attention as forward
 import simulated_backward as backward
 from simulated_machine import ORDERS, WAYS, Float, Machine
 
-from softcert.backends.types import Contract, as_dtype
+from softcert.backends.contract import Contract
+from softcert.backends.types import as_dtype
 from softcert.conformance.attention_arithmetic import AttentionArithmetic, attention_arithmetic
 from softcert.conformance.attention_backward_bounds import (
     BackwardBounds,

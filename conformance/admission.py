@@ -13,8 +13,9 @@ from itertools import islice
 import numpy as np
 
 from softcert.backends import Description
+from softcert.backends.ops import OPERANDS
 from softcert.backends.rules import shown
-from softcert.backends.types import OPERANDS, Call
+from softcert.backends.types import Call
 from softcert.conformance.clauses import CLAUSES
 from softcert.conformance.context import Context
 from softcert.conformance.model import RequestError, Witness

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from softcert.backends.types import Contract
+from softcert.backends.contract import Contract
 from softcert.reference import format_of
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from softcert.backends.types import Contract
+from softcert.backends.contract import Contract
 from softcert.conformance.arithmetic import default_accumulator
 from softcert.reference import FloatFormat, format_of
 

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from softcert import reference
-from softcert.backends.types import Call, Contract
+from softcert.backends.contract import Contract
+from softcert.backends.ops import ATTENTION_OPS
+from softcert.backends.types import Call
 from softcert.conformance import bounds
 from softcert.conformance.arithmetic import Arithmetic, arithmetic
+from softcert.conformance.attention_arithmetic import AttentionArithmetic
+from softcert.conformance.attention_truth import (
+    Part,
+    attention_kernel_arithmetic,
+    attention_parts,
+    attention_truth,
+    remade_truth,
+)
 from softcert.conformance.spec import DERIVATIVE_OPS, rows_last
 from softcert.reference import Enclosure
 
 Float = NDArray[np.float64]
 
-_REMEMBERED = 64
+_REMEMBERED = 192
+T = TypeVar("T")
 
 
 @dataclass
@@ -33,6 +44,7 @@ class Context:
     beta : whether its softmax takes an inverse temperature.
     ops : every op that the subject has.
     thorough : the profile's effort, a multiple of the quick profile's.
+    lacks : features of attention that the subject refuses, and in which words.
     """
 
     op: str
@@ -41,24 +53,50 @@ class Context:
     beta: bool = False
     ops: tuple[str, ...] = ()
     thorough: float = 1.0
-    _truths: OrderedDict[tuple[Any, ...], Enclosure] = field(default_factory=OrderedDict)
+    lacks: Mapping[str, str] = field(default_factory=dict)
+    _memory: OrderedDict[tuple[Any, ...], Any] = field(default_factory=OrderedDict)
 
     @property
     def arithmetic(self) -> Arithmetic:
         """Rounding units that the contract fixes for this dtype."""
         return arithmetic(self.contract, self.dtype)
 
+    @property
+    def attention_arithmetic(self) -> AttentionArithmetic:
+        """Arithmetic of attention that the contract fixes for this dtype."""
+        return attention_kernel_arithmetic(self.contract, self.dtype)
+
     def truth(self, call: Call) -> Enclosure:
-        """Certified enclosure of the exact result of `call`."""
-        key = (call.op, *sorted(call.params.items()), *((a.shape, a.tobytes()) for a in call.operands))
-        if key in self._truths:
-            self._truths.move_to_end(key)
-            return self._truths[key]
-        truth = evaluate(call)
-        self._truths[key] = truth
-        if len(self._truths) > _REMEMBERED:
-            self._truths.popitem(last=False)
-        return truth
+        """Certified enclosure of the exact first result of `call`."""
+        return self.truths(call)[0]
+
+    def truths(self, call: Call) -> tuple[Enclosure, ...]:
+        """Certified enclosures of all exact results of `call`."""
+        return self._kept("truth", call, lambda: evaluate(call, self.contract))
+
+    def parts(self, call: Call) -> tuple[Part, ...]:
+        """What is known of each result of a call of attention."""
+        return self._kept("parts", call, lambda: attention_parts(call, self.contract, self.truths(call)))
+
+    def remade_parts(self, call: Call) -> tuple[Part, ...]:
+        """The same of attention_vjp where the forward pass is made anew."""
+
+        def made() -> tuple[Part, ...]:
+            return attention_parts(call, self.contract, remade_truth(call, self.contract), remade=True)
+
+        return self._kept("remade", call, made)
+
+    def _kept(self, what: str, call: Call, make: Callable[[], tuple[T, ...]]) -> tuple[T, ...]:
+        arrays = ((a.dtype.str, a.shape, a.tobytes()) for a in call.arrays)
+        key = (what, call.op, *sorted(call.params.items()), len(call.arrays), *arrays)
+        if key in self._memory:
+            self._memory.move_to_end(key)
+            kept: tuple[T, ...] = self._memory[key]
+            return kept
+        self._memory[key] = made = make()
+        if len(self._memory) > _REMEMBERED:
+            self._memory.popitem(last=False)
+        return made
 
     def bound_ulp(self, call: Call, truth: Enclosure) -> Float:
         """Bound of the error of each result of `call`, in ulps at the exact value; inf beyond binary64."""
@@ -87,10 +125,12 @@ class Context:
         return bounds.rows_of(x, float(call.params.get("beta", 1.0)), any_order=one_pass)
 
 
-def evaluate(call: Call, method: str = "auto") -> Enclosure:
-    """Certified enclosure of the exact result of `call` by the oracle `method`."""
+def evaluate(call: Call, contract: Contract, method: str | None = None) -> tuple[Enclosure, ...]:
+    """Certified enclosures of the exact results of a call by an oracle; None is the quickest that fits."""
+    if call.op in ATTENTION_OPS:
+        return attention_truth(call, contract, method or "fast")
     function: Callable[..., Enclosure] = getattr(reference, call.op)
-    return function(*call.operands, method=method, **call.params)
+    return (function(*call.operands, method=method or "auto", **call.params),)
 
 
 def truth_ulp(truth: Enclosure, dtype: str) -> Float:
@@ -102,12 +142,3 @@ def truth_ulp(truth: Enclosure, dtype: str) -> Float:
     exponent = np.where(np.isfinite(exponent), exponent, fmt.emin)
     exponent = np.clip(exponent, fmt.emin, fmt.emax)
     return np.ldexp(1.0, (exponent - fmt.precision + 1).astype(np.int64))
-
-
-def expected_shape(call: Call) -> tuple[int, ...]:
-    """Shape of a correct result: the operand's own, without the axis for logsumexp."""
-    shape = call.operands[0].shape
-    if call.op != "logsumexp":
-        return shape
-    axis = int(call.params["axis"]) % len(shape)
-    return shape[:axis] + shape[axis + 1 :]

@@ -12,13 +12,17 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from softcert.backends.ops import ATTENTION_OPS
 from softcert.backends.types import Array, Call
-from softcert.conformance.context import Context, expected_shape, truth_ulp
+from softcert.conformance.attention_controls import attention_control
+from softcert.conformance.context import Context, truth_ulp
 from softcert.conformance.judge import ordinary_only
+from softcert.conformance.shapes import expected_shape
 from softcert.conformance.spec import DERIVATIVE_OPS, rows_last
 
 Float = NDArray[np.float64]
 Control = Callable[[Call, Context], "Array | None"]
+Answers = tuple[Array, ...]
 
 
 def _cast(values: Float, call: Call) -> Array:
@@ -123,6 +127,9 @@ def unscaled(call: Call) -> Call:
     return replace(call, operands=(scaled,))
 
 
-def control_answer(name: str, call: Call, context: Context) -> Array | None:
+def control_answer(name: str, call: Call, context: Context) -> Answers | None:
     """What the control `name` answers to a call, or None where it has no wrong answer to give."""
-    return CONTROLS[name](call if name in _EXACT else unscaled(call), context)
+    if call.op in ATTENTION_OPS:
+        return attention_control(name, call, context)
+    answer = CONTROLS[name](call if name in _EXACT else unscaled(call), context)
+    return None if answer is None else (answer,)

@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from softcert.backends.types import Array, Call, Output
 from softcert.conformance import bounds
-from softcert.conformance.context import Context, expected_shape
-from softcert.conformance.judge import hex_of, quantity
+from softcert.conformance.compare import hex_of
+from softcert.conformance.context import Context
+from softcert.conformance.judge import quantity
 from softcert.conformance.model import Finding, Judgement, Trial
 from softcert.conformance.policy import ORDINARY, row_kinds
+from softcert.conformance.shapes import misshapen
 from softcert.conformance.spec import rows_last
 from softcert.reference import Enclosure
 
@@ -78,10 +80,11 @@ def relation_finding(
     exact: tuple[str, str] | None = None,
     error_ulp: tuple[float, float] | None = None,
     bound_ulp: float | None = None,
+    result: int = 0,
 ) -> Finding:
     """Finding of a clause that compares results with each other."""
     text = observed if isinstance(observed, str) else hex_of(observed)
-    return Finding(call, index, quantity, exact, text, error_ulp, bound_ulp, message)
+    return Finding(call, index, quantity, exact, text, error_ulp, bound_ulp, message, result)
 
 
 def broken(finding: Finding, elements: int) -> Judgement:
@@ -219,13 +222,10 @@ def not_numbers(position: int, call: Call, value: Array) -> Judgement | None:
 
 
 def judge_shape(trial: Trial, outputs: tuple[Output, ...], _context: Context) -> Judgement:
-    """Judge that a result has the shape and dtype of its op."""
-    call, value = trial.calls[0], outputs[0].value
-    shape, dtype = expected_shape(call), call.operands[0].dtype
-    if value.shape == shape and value.dtype == dtype:
-        return Judgement(elements=int(value.size))
-    message = (
-        f"{call.op} of {dtype} {call.operands[0].shape} gives {value.dtype} {value.shape}, not "
-        f"{dtype} {shape}"
-    )
-    return broken(relation_finding(0, None, "shape and dtype", f"{value.dtype} {value.shape}", message), 1)
+    """Judge that the results have the shapes and dtypes of their op."""
+    call, values = trial.calls[0], outputs[0].values
+    message = misshapen(call, values)
+    if message is None:
+        return Judgement(elements=sum(int(value.size) for value in values))
+    given = ", ".join(f"{value.dtype} {value.shape}" for value in values)
+    return broken(relation_finding(0, None, "shape and dtype", given, message), 1)

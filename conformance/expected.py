@@ -14,8 +14,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+from softcert.backends.contract import Contract
 from softcert.backends.rules import Rule, instance_of, require, shown
-from softcert.backends.types import Backend, Contract
+from softcert.backends.types import Backend
 from softcert.conformance.clauses import CLAUSES
 from softcert.conformance.model import BROKEN, RequestError, Verdict, Witness
 from softcert.conformance.replay import replay

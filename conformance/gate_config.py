@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from softcert.backends.types import DTYPES, OPS, Contract
+from softcert.backends.contract import Contract
+from softcert.backends.ops import DTYPES, OPS
 from softcert.conformance.expected import ExpectedFailure, as_expected, beside, read_expected
 from softcert.conformance.gate_schema import require_valid
 from softcert.conformance.model import RequestError

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from softcert.backends.ops import ATTENTION_OPS
 from softcert.backends.types import Array, Call
+from softcert.conformance.attention_growing import attention_call
 from softcert.conformance.context import Context
 from softcert.conformance.families import make_row, probabilities
 from softcert.conformance.model import Trial
@@ -23,6 +25,8 @@ def call_of(
     repeat: int = 1,
 ) -> Call:
     """Call of the context's op on the seedling's operands, or on others in their place."""
+    if context.op in ATTENTION_OPS:
+        return attention_call(seedling, context, operands, repeat=repeat)
     params: dict[str, int | float] = {"axis": seedling.axis}
     inverse_temperature = seedling.beta if beta is None else beta
     if inverse_temperature != 1.0:

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import numpy as np
-
 from softcert.backends import Limits, Worker
-from softcert.backends.types import OPERANDS, Call, Contract, Failure, Reply, as_dtype
+from softcert.backends.contract import Contract
+from softcert.backends.ops import ATTENTION_OPTIONS, takes_scores
+from softcert.backends.types import Failure, Reply
+from softcert.conformance.attention_features import harmless_call, lacking
 from softcert.conformance.clauses import CLAUSES
 from softcert.conformance.context import Context
 from softcert.conformance.examine import Examination
@@ -40,6 +41,7 @@ class Task:
     ----------
     subject, op, contract, limits : as for `Worker`.
     refused : why the subject takes no arrays of a dtype, by op and dtype.
+    lacks : features of attention that it refuses, and in which words, by op.
     """
 
     subject: str
@@ -49,6 +51,7 @@ class Task:
     profile: Profile
     seed: int
     refused: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    lacks: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass
@@ -81,13 +84,25 @@ def refusals(worker: Worker, ops: Sequence[str], dtypes: Sequence[str]) -> dict[
     for op in ops:
         found: dict[tuple[str, str], str] = {}
         for dtype in dtypes:
-            harmless = np.full((2, 4), 0.25).astype(as_dtype(dtype))
-            reply = worker.call(Call(op, (harmless,) * len(OPERANDS[op])))
+            reply = worker.call(harmless_call(op, dtype))
             if isinstance(reply, Failure) and reply.message.startswith(_REFUSING):
                 found[op, dtype] = f"not examined: {op} refuses {dtype} ({reply.message})"
         if len(found) < len(dtypes):
             refused |= found
     return refused
+
+
+def lacks_of(
+    worker: Worker, ops: Sequence[str], dtypes: Sequence[str], refused: Mapping[tuple[str, str], str]
+) -> dict[str, dict[str, str]]:
+    """Features of attention that the subject refuses at the first dtype that it takes, by op."""
+    found: dict[str, dict[str, str]] = {}
+    for op in ops:
+        taken = next((dtype for dtype in dtypes if (op, dtype) not in refused), None)
+        if takes_scores(op) and taken is not None:
+            options = worker.description.options.get(op, ATTENTION_OPTIONS)
+            found[op] = lacking(op, taken, tuple(options), worker.call)
+    return found
 
 
 def examine_all(worker: Worker, task: Task, items: Iterable[Item]) -> Iterator[Verdict]:
@@ -114,6 +129,7 @@ def _examine(patience: _Patience, task: Task, clause: Clause, item: Item) -> Ver
         beta=described.beta,
         ops=tuple(described.ops),
         thorough=task.profile.thorough,
+        lacks=task.lacks.get(item.op, {}),
     )
     unfit = task.refused.get((item.op, item.dtype)) or clause.applies(context)
     if unfit is None and patience.spent >= _PATIENCE:

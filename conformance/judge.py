@@ -1,7 +1,6 @@
-"""Judge one answer element by element: certified error against the bound, specials against the policy.
+"""Judge the answers to a trial, each call by its own exact values: of a softmax op here, of attention beside.
 
-A violation is issued only where the lower end of the certified error exceeds the bound, so that an
-enclosure too wide to decide never accuses; `margin` uses the upper end, so that it never flatters.
+What has no exact value, rows with NaN for one, is judged by the contract's policy.
 """
 
 from __future__ import annotations
@@ -11,7 +10,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from softcert.backends.ops import ATTENTION_OPS
 from softcert.backends.types import Array, Call
+from softcert.conformance.attention_judge import by_calls, judge_attention, part_quantity
+from softcert.conformance.compare import Comparison, combine, compare, hex_of
 from softcert.conformance.context import Context
 from softcert.conformance.model import Finding, Judgement, Trial
 from softcert.conformance.policy import KIND_NAMES, ORDINARY, breaches, row_kinds
@@ -19,19 +21,25 @@ from softcert.reference import Enclosure
 
 Float = NDArray[np.float64]
 
-#: Errors and bounds from here on are given as distances.
-_COUNTABLE = 1e300
-#: Relative allowance for the roundings of an absolute comparison in binary64.
-_GUARD = 2.0**-40
-
 
 def judge_values(trial: Trial, results: tuple[Array, ...], context: Context) -> Judgement:
-    """Judge every result of a trial against the exact value of its own call."""
-    return combine([judge_call(trial, k, results[k], context) for k in range(len(trial.calls))])
+    """Judge every result of a trial against the exact values of its own call.
+
+    Parameters
+    ----------
+    results : the arrays that the calls gave, call by call.
+    """
+    judged = []
+    for k, values in enumerate(by_calls(trial.calls, results)):
+        if trial.calls[k].op in ATTENTION_OPS:
+            judged.append(judge_attention(k, trial.calls[k], values, context))
+        else:
+            judged.append(judge_call(trial, k, values[0], context))
+    return combine(judged)
 
 
 def judge_call(trial: Trial, position: int, value: Array, context: Context) -> Judgement:
-    """Judge the result of one call of a trial."""
+    """Judge the result of one call of a softmax op in a trial."""
     call = trial.calls[position]
     if value.size == 0:
         return Judgement()
@@ -39,12 +47,21 @@ def judge_call(trial: Trial, position: int, value: Array, context: Context) -> J
     ordinary = _ordinary_elements(call, value)
     if not ordinary.any():
         return replace(special, elements=int(value.size))
-    truth = context.truth(call)
+    truth, safe = context.truth(call), ordinary_only(call)
     lower, upper = (np.where(ordinary, e, 0.0) for e in truth.error_ulp(value))
-    bound = np.where(ordinary, context.bound_ulp(ordinary_only(call), truth), np.inf)
-    return combine(
-        [special, _compare(call, position, value, truth, (lower, upper), bound, ordinary, context)]
+    bound = np.where(ordinary, context.bound_ulp(safe, truth), np.inf)
+    comparison = Comparison(
+        position=position,
+        value=value,
+        truth=truth,
+        error=(lower, upper),
+        bound=bound,
+        ordinary=ordinary,
+        absolute=None if call.op == "softmax" else context.absolute_bound(safe),
+        vacuous=_is_vacuous(call, truth, bound, ordinary, context),
+        name=lambda at: quantity(call, at),
     )
+    return combine([special, compare(comparison)])
 
 
 def ordinary_only(call: Call) -> Call:
@@ -85,67 +102,6 @@ def _judge_special(call: Call, position: int, value: Array, context: Context) ->
     return Judgement(finding=finding, error_ulp=(np.inf, np.inf), margin=np.inf)
 
 
-def _compare(
-    call: Call,
-    position: int,
-    value: Array,
-    truth: Enclosure,
-    error: tuple[Float, Float],
-    bound: Float,
-    ordinary: NDArray[np.bool_],
-    context: Context,
-) -> Judgement:
-    lower, upper = error
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(upper == 0.0, 0.0, upper / bound)
-    # 0/0 and inf/inf: no error is within every bound, an infinite one is within none.
-    ratio = np.where(np.isnan(ratio), np.where(upper > 0.0, np.inf, 0.0), ratio)
-    broken = (lower > bound) | (np.isinf(lower) & ordinary)
-    if call.op != "softmax":
-        facts = value, truth, upper, context.absolute_bound(ordinary_only(call))
-        ratio, broken = _decide_absolutely(ratio, broken, facts, bound)
-    worst = np.unravel_index(int(np.argmax(np.where(broken, np.inf, ratio))), ratio.shape)
-    at = tuple(int(i) for i in worst)
-    finding = None
-    if broken.any():
-        ranking = np.where(broken, np.where(np.isfinite(ratio), ratio, np.finfo(np.float64).max), -1.0)
-        at = tuple(int(i) for i in np.unravel_index(int(np.argmax(ranking)), ranking.shape))
-        finding = _value_finding(call, position, value, truth, at, (lower, upper), bound)
-    finite = upper[ordinary & np.isfinite(upper)]
-    largest = int(np.argmax(upper))
-    return Judgement(
-        finding=finding,
-        error_ulp=(float(lower.flat[largest]), float(upper.flat[largest])),
-        mean_ulp=float(finite.mean()) if finite.size else 0.0,
-        bound_ulp=float(bound[at]),
-        margin=float(ratio[at]) if finding is None else float(max(ratio[at], 1.0)),
-        elements=int(value.size),
-        vacuous=_is_vacuous(call, truth, bound, ordinary, context),
-        errors=tuple(finite.tolist())
-        if finite.size <= 4096
-        else tuple(finite[:: finite.size // 4096].tolist()),
-    )
-
-
-def _decide_absolutely(
-    ratio: Float, broken: NDArray[np.bool_], facts: tuple[Array, Enclosure, Float, Float], bound: Float
-) -> tuple[Float, NDArray[np.bool_]]:
-    """Decide by absolute errors where an error or a bound in ulps is beyond binary64.
-
-    Results that are exactly 0 have the smallest subnormal as their ulp: an absolute bound of 1e-9 is then
-    more ulps than binary64 can count, and so may be an error that is well within it. There the exact value
-    is below 2^-900 of the error or of the bound, so that its own rounding to binary64 does not matter.
-    """
-    value, truth, upper, absolute = facts
-    answer, exact = value.astype(np.float64), truth.to_float64()
-    beyond = np.isinf(upper) | (np.isinf(bound) & (upper > 0.0))
-    undecided = np.isfinite(answer) & np.isfinite(exact) & np.isfinite(absolute) & beyond
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        share = np.where(undecided, np.abs(answer - exact) / absolute, 0.0)
-    settled = np.where(undecided, share * (1.0 - _GUARD) > 1.0, broken)
-    return np.where(undecided, share * (1.0 + _GUARD), ratio), settled
-
-
 def _is_vacuous(
     call: Call, truth: Enclosure, bound: Float, ordinary: NDArray[np.bool_], context: Context
 ) -> bool:
@@ -159,80 +115,22 @@ def _is_vacuous(
     return bool((~np.isfinite(limit))[ordinary].all())
 
 
-def _value_finding(
-    call: Call,
-    position: int,
-    value: Array,
-    truth: Enclosure,
-    at: tuple[int, ...],
-    error: tuple[Float, Float],
-    bound: Float,
-) -> Finding:
-    lower_text, upper_text = truth[at].bounds_decimal(30)
-    observed = float(value[at])
-    interval = (float(error[0][at]), float(error[1][at]))
-    name = quantity(call, at)
-    exact, allowed = _short(str(lower_text)), float(bound[at])
-    # More ulps than binary64 counts: the exact value is next to nothing, and the distance is the answer.
-    countable = not np.isfinite(observed) or (interval[0] < _COUNTABLE and allowed < _COUNTABLE)
-    message = (
-        f"{interval[0]:.4g} ulp from the exact {exact}; the bound is {allowed:.4g} ulp"
-        if countable
-        else f"the exact value is {exact}: more apart than the absolute bound"
-    )
-    return Finding(
-        call=position,
-        index=at,
-        quantity=name,
-        exact=(str(lower_text), str(upper_text)),
-        observed=hex_of(value[at]),
-        error_ulp=interval if countable else None,
-        bound_ulp=allowed if countable else None,
-        message=f"{name} is {observed:.9g}, {message}",
-    )
-
-
 def quantity(call: Call, index: tuple[int, ...]) -> str:
     """Name of one result of a call, as findings print it: "softmax(x)[1, 3]"."""
     names = ", ".join(operand_names(call))
     return f"{call.op}({names})[{', '.join(map(str, index))}]"
 
 
+def result_quantity(call: Call, result: int, index: tuple[int, ...]) -> str:
+    """Name of one number of one of the call's results."""
+    if call.op in ATTENTION_OPS:
+        return part_quantity(call, call.result_names[result], index)
+    return quantity(call, index)
+
+
 def operand_names(call: Call) -> tuple[str, ...]:
     """Names of the call's operands, beta where it is not 1."""
-    from softcert.backends.types import OPERANDS
+    from softcert.backends.ops import OPERANDS
 
     beta = call.params.get("beta", 1.0)
     return (*OPERANDS[call.op], *((f"beta={beta!r}",) if beta != 1.0 else ()))
-
-
-def hex_of(number: np.generic) -> str:
-    """Hexadecimal of a float of any supported format; binary64 holds them all exactly."""
-    return float(number).hex()
-
-
-def _short(decimal: str) -> str:
-    mantissa, _, exponent = decimal.partition("e")
-    return mantissa[:14] + (f"e{exponent}" if exponent else "")
-
-
-def combine(judgements: list[Judgement]) -> Judgement:
-    """One judgement of several: the worst finding, the largest errors, all the elements."""
-    if not judgements:
-        return Judgement()
-    counted = [j for j in judgements if j.elements]
-    finding = next((j.finding for j in judgements if j.finding is not None), None)
-    by_error = max(judgements, key=lambda j: j.error_ulp[1])
-    by_margin = max(judgements, key=lambda j: j.margin)
-    elements = sum(j.elements for j in judgements)
-    mean = sum(j.mean_ulp * j.elements for j in judgements) / elements if elements else 0.0
-    return Judgement(
-        finding=finding,
-        error_ulp=by_error.error_ulp,
-        mean_ulp=mean,
-        bound_ulp=by_margin.bound_ulp,
-        margin=by_margin.margin,
-        elements=elements,
-        vacuous=bool(counted) and all(j.vacuous for j in counted),
-        errors=tuple(e for j in judgements for e in j.errors),
-    )

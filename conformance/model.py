@@ -69,6 +69,7 @@ class Finding:
     error_ulp : certified (lower, upper) error in ulps of the result's format, or None.
     bound_ulp : the bound that the lower end exceeds, or None.
     message : one sentence that a kernel author can act on.
+    result : which of the op's results it concerns.
     """
 
     call: int
@@ -79,6 +80,7 @@ class Finding:
     error_ulp: tuple[float, float] | None
     bound_ulp: float | None
     message: str
+    result: int = 0
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from softcert.backends.types import Array, Call, Contract
+from softcert.backends.contract import Contract
+from softcert.backends.types import Array, Call
 from softcert.conformance.spec import DERIVATIVE_OPS, rows_last
 
 Bool = NDArray[np.bool_]

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from softcert.backends import Limits, Worker
-from softcert.backends.types import Contract, Failure, Reply, as_contract
+from softcert.backends.contract import Contract, as_contract
+from softcert.backends.types import Failure, Reply
 from softcert.conformance.admission import MISFITS, clause_of, require_fitting, require_taken, unrelated
 from softcert.conformance.context import Context
 from softcert.conformance.examine import failure_of, judge_trial

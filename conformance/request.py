@@ -10,10 +10,11 @@ from difflib import get_close_matches
 from typing import Any, Self
 
 from softcert.backends import Limits
-from softcert.backends.adapt import AdaptedKernel
-from softcert.backends.loading import as_subject
+from softcert.backends.contract import Contract, as_contract
+from softcert.backends.loading import adapted, as_subject
+from softcert.backends.ops import DTYPES, OPS
 from softcert.backends.rules import Rule, instance_of, integer, names_in, require
-from softcert.backends.types import DTYPES, OPS, Backend, Contract, as_contract
+from softcert.backends.types import Backend
 from softcert.conformance.clauses import CLAUSES
 from softcert.conformance.job import Item
 from softcert.conformance.model import RequestError
@@ -150,7 +151,7 @@ def as_spec(subject: object, op: str | None) -> str | Backend:
     wanted = op or name
     if wanted not in OPS:
         raise RequestError(f"function {name!r} is no op by name; say which with op=, one of {', '.join(OPS)}")
-    kernel = AdaptedKernel(given, wanted)
+    kernel = adapted(given, wanted)
     return Backend(name=name, ops={wanted: kernel}, beta=kernel.beta)
 
 

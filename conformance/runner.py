@@ -8,11 +8,12 @@ from time import perf_counter
 from typing import Any
 
 from softcert.backends import Limits, Worker
+from softcert.backends.contract import Contract
 from softcert.backends.rules import require
-from softcert.backends.types import Backend, Contract
+from softcert.backends.types import Backend
 from softcert.conformance.environment import describe
 from softcert.conformance.expected import Expectations, Given, Place, as_expected
-from softcert.conformance.job import Item, Task, examine_all, refusals
+from softcert.conformance.job import Item, Task, examine_all, lacks_of, refusals
 from softcert.conformance.model import RequestError, Run, Verdict
 from softcert.conformance.parallel import examine_in_processes
 from softcert.conformance.request import RULES, Names, Request, Subject, as_spec
@@ -110,7 +111,14 @@ def _judged(
         refused = refusals(worker, ops, dtypes) if assumed else {}
         named = spec if isinstance(spec, str) else described.name
         task = Task(
-            named, request.op, request.contract, request.limits, request.effort, request.seed, refused
+            named,
+            request.op,
+            request.contract,
+            request.limits,
+            request.effort,
+            request.seed,
+            refused,
+            lacks_of(worker, ops, dtypes, refused),
         )
         # A backend lives in this process, and no other could be given it.
         jobs = request.jobs if isinstance(spec, str) else 1

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from softcert.backends.types import DTYPES, Array, Output
+from softcert.backends.ops import DTYPES
+from softcert.backends.types import Array, Output
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 FORWARD_OPS = ("softmax", "log_softmax", "logsumexp")
 DERIVATIVE_OPS = ("softmax_vjp", "softmax_jvp")
 ALL_OPS = (*FORWARD_OPS, *DERIVATIVE_OPS)
+#: The ops of attention that take scores forward.
+ATTENTION_FORWARD_OPS = ("attention", "attention_lse")
 
 
 @dataclass(frozen=True)
@@ -28,11 +31,13 @@ class Seedling:
 
     Attributes
     ----------
-    operands : arrays of one dtype and shape, in the order of `OPERANDS[op]`.
+    operands : arrays in the order of `OPERANDS[op]`; for attention_vjp q, k, v and dout may do, to which the
+        trial adds the out and lse of a correct forward pass.
     beta : inverse temperature; 1.0 where the subject takes none.
     axis : the reduced axis.
     layout : how the operands lie in memory.
     family : the family of inputs that they were drawn from.
+    mask, scale, causal : of attention.
     extra : JSON-ready facts for the clause that grows the trial (a shift, a subset, a permutation seed).
     """
 
@@ -42,6 +47,9 @@ class Seedling:
     layout: str = "contiguous"
     family: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
+    mask: Array | None = None
+    scale: float | None = None
+    causal: bool = False
 
     @property
     def size(self) -> int:
@@ -50,8 +58,10 @@ class Seedling:
 
     def key(self) -> tuple[Any, ...]:
         """Hashable identity, bit for bit."""
-        arrays = tuple((a.dtype.str, a.shape, a.tobytes()) for a in self.operands)
-        return (arrays, self.beta, self.axis, self.layout, tuple(sorted(self.extra.items())))
+        given = self.operands if self.mask is None else (*self.operands, self.mask)
+        arrays = tuple((a.dtype.str, a.shape, a.tobytes()) for a in given)
+        options = (self.beta, self.axis, self.scale, self.causal, self.layout)
+        return (arrays, options, tuple(sorted(self.extra.items())))
 
 
 Grow = Callable[[Seedling, "Context"], "Trial | None"]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from softcert.conformance.model import Judgement, Status, Trial
+from softcert.conformance.shapes import summed_length
 
 #: Edges of the error histogram, in ulps; the last bin is open.
 EDGES = (0.0, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 16.0, 32.0, 64.0, 128.0, 1e3, 1e4, 1e6)
@@ -49,7 +50,7 @@ class Tally:
 
     def _count_lengths(self, trial: Trial, judgement: Judgement) -> None:
         call = trial.calls[0]
-        n = int(call.operands[0].shape[int(call.params["axis"])]) if call.operands[0].ndim else 1
+        n = summed_length(call)
         if judgement.elements and judgement.error_ulp[1] >= self._by_length.get(n, (-1.0, 0.0, ""))[0]:
             self._by_length[n] = (judgement.error_ulp[1], judgement.bound_ulp, trial.family)
 

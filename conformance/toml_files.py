@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from softcert.backends.types import Contract
+from softcert.backends.contract import Contract
 from softcert.conformance.model import RequestError
 from softcert.conformance.wire_files import read_json
 

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from softcert.backends.types import OPERANDS, Call, Failure, Output
+from softcert.backends.ops import OPERANDS
+from softcert.backends.types import Call, Failure, Output
 from softcert.conformance.environment import softcert_version
 from softcert.conformance.model import SCHEMA, Finding, RequestError, Run, Trial, Verdict, Witness
 from softcert.conformance.wire_arrays import ArrayError, array_from_json, array_to_json
@@ -95,13 +96,18 @@ def _operand_names(op: str, count: int) -> tuple[str, ...]:
 
 def _call_to_json(call: Call) -> dict[str, Any]:
     names = _operand_names(call.op, len(call.operands))
-    return {
+    document: dict[str, Any] = {
         "op": call.op,
         "params": _plain(call.params),
         "layout": call.layout,
         "repeat": int(call.repeat),
         "operands": [{"name": n, **array_to_json(a)} for n, a in zip(names, call.operands, strict=True)],
     }
+    if call.mask is not None:
+        document["mask"] = array_to_json(call.mask)
+    if call.measured:
+        document["measured"] = True
+    return document
 
 
 def _call_from_json(call: Mapping[str, Any]) -> Call:
@@ -111,6 +117,8 @@ def _call_from_json(call: Mapping[str, Any]) -> Call:
         params=_unplain(call["params"]),
         layout=call["layout"],
         repeat=call["repeat"],
+        mask=array_from_json(call["mask"]) if "mask" in call else None,
+        measured=call.get("measured", False),
     )
 
 
@@ -118,14 +126,28 @@ def _reply_to_json(reply: Output | Failure) -> dict[str, Any]:
     if isinstance(reply, Failure):
         return {"failure": reply.kind, "message": reply.message}
     try:
-        document = array_to_json(reply.value)
+        document = _results_to_json(reply.values)
         if reply.distinct is not None:
-            document["distinct"] = array_to_json(reply.distinct)
+            document["distinct"] = _results_to_json(reply.distinct)
     except ArrayError as error:
         return {"failure": "output", "message": str(error)}
     document["seconds"] = _number(reply.seconds)
     document["side_effects"] = list(reply.side_effects)
+    if reply.peak_bytes is not None:
+        document["peak_bytes"] = int(reply.peak_bytes)
     return document
+
+
+def _results_to_json(values: Sequence[np.ndarray]) -> dict[str, Any]:
+    """The first result, and the others where an op gives several."""
+    document = array_to_json(values[0])
+    if len(values) > 1:
+        document["others"] = [array_to_json(value) for value in values[1:]]
+    return document
+
+
+def _results_from_json(document: Mapping[str, Any]) -> tuple[np.ndarray, ...]:
+    return tuple(array_from_json(part) for part in (document, *document.get("others", ())))
 
 
 def _reply_from_json(reply: Mapping[str, Any]) -> Output | Failure:
@@ -133,10 +155,11 @@ def _reply_from_json(reply: Mapping[str, Any]) -> Output | Failure:
         return Failure(reply["failure"], reply["message"])
     distinct = reply.get("distinct")
     return Output(
-        value=array_from_json(reply),
+        values=_results_from_json(reply),
         seconds=_read_number(reply.get("seconds", 0.0)),
-        distinct=None if distinct is None else array_from_json(distinct),
+        distinct=None if distinct is None else _results_from_json(distinct),
         side_effects=tuple(reply.get("side_effects", ())),
+        peak_bytes=reply.get("peak_bytes"),
     )
 
 
@@ -150,6 +173,7 @@ def _finding_to_json(finding: Finding) -> dict[str, Any]:
         "error_ulp": _pair(finding.error_ulp),
         "bound_ulp": None if finding.bound_ulp is None else _number(finding.bound_ulp),
         "message": finding.message,
+        **({"result": int(finding.result)} if finding.result else {}),
     }
 
 
@@ -164,6 +188,7 @@ def _finding_from_json(finding: Mapping[str, Any]) -> Finding:
         error_ulp=_read_pair(finding["error_ulp"]),
         bound_ulp=None if bound is None else _read_number(bound),
         message=finding["message"],
+        result=finding.get("result", 0),
     )
 
 

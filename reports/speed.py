@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 
 from softcert.backends import Limits, Worker
-from softcert.backends.types import OPERANDS, Array, Backend, Call, Failure, SubjectError, as_dtype
+from softcert.backends.ops import OPERANDS
+from softcert.backends.types import Array, Backend, Call, Failure, as_dtype
+from softcert.errors import SubjectError
 
 #: Rows and lengths: short rows, rows of a small vocabulary, one long row; 2 MiB in float32.
 SHAPES: tuple[tuple[int, int], ...] = ((4096, 128), (512, 1024), (4, 131072))

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from softcert.backends.types import OPERANDS, SIDE_EFFECTS, Failure
+from softcert.backends.ops import OPERANDS
+from softcert.backends.types import SIDE_EFFECTS, Failure
 from softcert.conformance.wire import witness_to_json
 from softcert.conformance.wire_arrays import FLOATS, array_to_json
 from softcert.reports.filenames import file_stem

@@ -13,7 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from softcert.backends import load
-from softcert.backends.types import DTYPES, OPS, Contract
+from softcert.backends.contract import Contract
+from softcert.backends.ops import DTYPES, OPS
 from softcert.cli import main
 from softcert.conformance import CLAUSES
 

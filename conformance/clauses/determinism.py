@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from softcert.backends.types import Output
+from softcert.backends.types import Array, Call, Output
 from softcert.conformance.context import Context
 from softcert.conformance.evidence import broken, relation_finding
 from softcert.conformance.families import make_row
 from softcert.conformance.growing import call_of, operands_from, stack, trial_of
-from softcert.conformance.judge import quantity
-from softcert.conformance.model import Judgement, Trial
+from softcert.conformance.judge import quantity, result_quantity
+from softcert.conformance.model import Finding, Judgement, Trial
 from softcert.conformance.spec import ALL_OPS, Clause, Seedling
 
 _REPEATS = 120
@@ -37,18 +37,29 @@ def _inspect(trial: Trial, outputs: tuple[Output, ...], context: Context) -> Jud
     if not context.contract.deterministic:
         return Judgement()
     (output,), (call,) = outputs, trial.calls
-    elements = int(output.value.size)
-    if output.distinct is None:
-        return Judgement(elements=elements)
-    if output.value.shape != output.distinct.shape or output.value.dtype != output.distinct.dtype:
-        kinds = [f"{a.dtype} {a.shape}" for a in (output.distinct, output.value)]
+    elements = sum(int(value.size) for value in output.values)
+    for k, (value, other) in enumerate(zip(output.values, output.distinct or (), strict=False)):
+        finding = _difference(call, k, value, other)
+        if finding is not None:
+            return broken(finding, elements)
+    return Judgement(elements=elements)
+
+
+def _difference(call: Call, result: int, value: Array, other: Array) -> Finding | None:
+    """Finding of one result that two repetitions gave differently."""
+    if value.shape != other.shape or value.dtype != other.dtype:
+        kinds = [f"{a.dtype} {a.shape}" for a in (other, value)]
         message = f"the same call gave {kinds[0]} once and {kinds[1]} another time, in {call.repeat} calls"
-        return broken(relation_finding(0, None, "shape and dtype", " | ".join(kinds), message), elements)
-    where = differing(output.value, output.distinct)
-    at = tuple(int(i) for i in np.argwhere(where)[0]) if output.value.ndim else ()
-    first, second = (float(a[at]).hex() for a in (output.distinct, output.value))
+        return relation_finding(0, None, "shape and dtype", " | ".join(kinds), message, result=result)
+    where = differing(value, other)
+    if not where.any():
+        return None
+    at = tuple(int(i) for i in np.argwhere(where)[0]) if value.ndim else ()
+    first, second = (float(a[at]).hex() for a in (other, value))
     message = f"the same call gave {first} once and {second} another time, in {call.repeat} calls"
-    return broken(relation_finding(0, at, quantity(call, at), f"{first} | {second}", message), elements)
+    return relation_finding(
+        0, at, result_quantity(call, result, at), f"{first} | {second}", message, result=result
+    )
 
 
 def _rows(context: Context) -> Iterator[Seedling]:

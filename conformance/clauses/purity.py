@@ -9,12 +9,13 @@ import numpy as np
 
 from softcert.backends.types import LAYOUTS, SIDE_EFFECTS, Output
 from softcert.conformance.clauses.determinism import differing
-from softcert.conformance.context import Context, expected_shape
+from softcert.conformance.context import Context
 from softcert.conformance.evidence import broken, judge_shape, relation_finding
 from softcert.conformance.families import make_row
 from softcert.conformance.growing import call_of, from_rows, one_call, operands_from, stack, trial_of
 from softcert.conformance.judge import judge_values, quantity
 from softcert.conformance.model import Judgement, Trial
+from softcert.conformance.shapes import expected_shape
 from softcert.conformance.spec import ALL_OPS, DERIVATIVE_OPS, Clause, Seedling
 
 _SHAPES = ((1,), (5,), (4, 3), (1, 1), (2, 1, 5), (2, 3, 4, 5), (3, 33), (2, 1, 3, 1, 4), (1, 2, 1, 3, 2, 2))

@@ -10,10 +10,11 @@ import numpy as np
 from softcert import reference
 from softcert.backends.types import Array, Call
 from softcert.conformance import bounds
+from softcert.conformance.compare import hex_of
 from softcert.conformance.context import Context
 from softcert.conformance.families import FAMILIES, make_row
 from softcert.conformance.growing import one_call, operands_from, sweep
-from softcert.conformance.judge import hex_of, ordinary_only, quantity
+from softcert.conformance.judge import ordinary_only, quantity
 from softcert.conformance.model import Finding, Judgement, Trial
 from softcert.conformance.policy import ORDINARY, row_kinds
 from softcert.conformance.spec import Clause, Seedling, rows_last

@@ -8,3 +8,7 @@ from __future__ import annotations
 
 class SoftcertError(ValueError):
     """Something that softcert was given cannot be used; the message is one sentence."""
+
+
+class SubjectError(SoftcertError):
+    """The subject or its contract cannot be used; the message is one clear sentence."""

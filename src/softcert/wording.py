@@ -42,7 +42,7 @@ def describe_witness(witness: Witness) -> list[str]:
 
 
 def _operand_names(op: str) -> tuple[str, ...]:
-    from softcert.backends.types import OPERANDS
+    from softcert.backends.ops import OPERANDS
 
     return OPERANDS[op]
 

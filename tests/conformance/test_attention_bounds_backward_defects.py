@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from softcert.backends.types import Contract, as_dtype
+from softcert.backends.contract import Contract
+from softcert.backends.types import as_dtype
 from softcert.conformance.attention_arithmetic import attention_arithmetic
 from softcert.conformance.attention_backward_bounds import Cotangents, attention_backward_bounds
 from softcert.conformance.attention_bounds import attention_bounds

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from softcert.backends.types import Contract, as_dtype
+from softcert.backends.contract import Contract
+from softcert.backends.types import as_dtype
 from softcert.conformance.attention_arithmetic import attention_arithmetic
 from softcert.conformance.attention_bounds import attention_bounds
 from softcert.conformance.attention_facts import Operands

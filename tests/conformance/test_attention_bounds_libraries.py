@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from softcert.backends.types import Contract
+from softcert.backends.contract import Contract
 from softcert.conformance.attention_arithmetic import attention_arithmetic
 from softcert.conformance.attention_backward_bounds import Cotangents, attention_backward_bounds
 from softcert.conformance.attention_bounds import attention_bounds

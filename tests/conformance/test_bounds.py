@@ -14,7 +14,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from softcert.backends.types import Call, Contract
+from softcert.backends.contract import Contract
+from softcert.backends.types import Call
 from softcert.conformance.arithmetic import arithmetic
 from softcert.conformance.bounds import rows_of, softmax_sum_bound
 from softcert.conformance.context import Context, truth_ulp

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from softcert import reference
-from softcert.backends.types import Call, Contract
+from softcert.backends.contract import Contract
+from softcert.backends.types import Call
 from softcert.conformance.arithmetic import arithmetic
 from softcert.conformance.bounds import logsumexp_bound, rows_of
 from softcert.conformance.context import Context

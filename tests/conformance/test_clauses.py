@@ -11,7 +11,9 @@ import pytest
 
 import softcert
 from softcert.backends import numpy_
-from softcert.backends.types import OPS, Backend, Contract
+from softcert.backends.contract import Contract
+from softcert.backends.ops import OPS
+from softcert.backends.types import Backend
 from softcert.conformance import CLAUSES
 from softcert.conformance.controls import CONTROLS
 

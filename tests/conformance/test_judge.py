@@ -9,11 +9,14 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from softcert.backends.types import OPERANDS, OPS, Call, Contract, as_dtype
+from softcert.backends.contract import Contract
+from softcert.backends.ops import OPERANDS, OPS
+from softcert.backends.types import Call, as_dtype
+from softcert.conformance.compare import combine
 from softcert.conformance.context import Context
 from softcert.conformance.families import make_row
 from softcert.conformance.growing import operands_from
-from softcert.conformance.judge import combine, judge_call, judge_values
+from softcert.conformance.judge import judge_call, judge_values
 from softcert.conformance.model import Judgement, Trial
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")

@@ -7,7 +7,8 @@ import pytest
 
 import softcert
 from softcert.backends import numpy_
-from softcert.backends.types import Backend, Contract
+from softcert.backends.contract import Contract
+from softcert.backends.types import Backend
 
 
 def softmax(x, axis=-1):

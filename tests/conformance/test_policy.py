@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from softcert.backends.types import OPS, Call, Contract
+from softcert.backends.contract import Contract
+from softcert.backends.ops import OPS
+from softcert.backends.types import Call
 from softcert.conformance.policy import (
     ALL_MINUS_INF,
     HAS_NAN,

@@ -9,9 +9,11 @@ import pytest
 
 import softcert
 from softcert.backends import numpy_
-from softcert.backends.types import Backend, Call, Contract, Failure, SubjectError
+from softcert.backends.contract import Contract
+from softcert.backends.types import Backend, Call, Failure
 from softcert.conformance import Finding, RequestError, Trial, Witness, replay
 from softcert.conformance.wire import read_witness, witness_to_json, write_document
+from softcert.errors import SubjectError
 
 SOURCE = """
 import os

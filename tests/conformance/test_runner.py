@@ -11,9 +11,11 @@ import pytest
 
 import softcert
 from softcert.backends import Limits, numpy_
-from softcert.backends.types import Backend, Contract, SubjectError
+from softcert.backends.contract import Contract
+from softcert.backends.types import Backend
 from softcert.conformance import CLAUSES, RequestError, choose_clauses
 from softcert.conformance.wire import run_to_json
+from softcert.errors import SubjectError
 
 QUICK = {"dtypes": ["float32"], "profile": "smoke"}
 FEW = ["simplex.sum", "limits.near-ties", "luce"]

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from softcert.backends import Limits
-from softcert.backends.types import DTYPES, OPS, Contract
+from softcert.backends.contract import Contract
+from softcert.backends.ops import DTYPES, OPS
 from softcert.conformance import check
 
 HERE = Path(__file__).parent

@@ -38,8 +38,8 @@ def _refusal(error: BaseException) -> str | None:
     if isinstance(error, FileNotFoundError) and _is_nowhere():
         return "the current folder does not exist any more"
     # Imported only now: an error of these types has already loaded its module, and others are rare.
-    from softcert.backends.types import SubjectError
     from softcert.conformance.model import RequestError
+    from softcert.errors import SubjectError
 
     return str(error) if isinstance(error, (RequestError, SubjectError)) else None
 

@@ -50,7 +50,7 @@ def evaluate(
     op of two operands takes them with a / between.
     """
     from softcert import reference
-    from softcert.backends.types import OPERANDS
+    from softcert.backends.ops import OPERANDS
 
     require_known("op", [op], OPERANDS)
     operands = _operands(op, numbers)
@@ -71,7 +71,7 @@ def evaluate(
 
 def _operands(op: str, words: tuple[str, ...]) -> list[list[str]]:
     """Return the words of each operand of `op`."""
-    from softcert.backends.types import OPERANDS
+    from softcert.backends.ops import OPERANDS
 
     operands: list[list[str]] = [[]]
     for word in words:

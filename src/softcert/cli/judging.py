@@ -48,7 +48,7 @@ class Request:
         ------
         click.UsageError : one sentence, with the nearest known name.
         """
-        from softcert.backends.types import DTYPES, OPS
+        from softcert.backends.ops import DTYPES, OPS
         from softcert.conformance import CLAUSES, PROFILES
 
         require_known("op", self.ops, OPS)

@@ -1,0 +1,207 @@
+"""Kernels from functions of attention that were not written for softcert.
+
+What the signature leaves open (which arrays the function wants, how many axes it takes) is found out on
+the first call, on small arrays of harmless numbers.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from softcert.backends.convert import Arrays, as_results, present, same_bits
+from softcert.backends.ops import ATTENTION_OPTIONS, AXES, OPERANDS, RESULTS, operand_dtypes
+from softcert.backends.signature_attention import AttentionForm, read_attention_forms
+from softcert.backends.types import Array, as_dtype
+
+#: Numbers of axes of q that are tried, the commonest first: heads, batches and heads, one head alone.
+_RANKS = (3, 4, 2)
+
+
+@dataclass
+class AdaptedAttention:
+    """A kernel `(*operands, scale=None, causal=False, mask=None) -> results` over another's function.
+
+    Attributes
+    ----------
+    function : the function as its author wrote it.
+    op : the op of attention that it computes.
+    torch_first : whether it more likely wants torch tensors than ndarrays.
+    first_call_differs : the first call that it answered, one on harmless numbers, gave other bits than
+        the same call made again.
+    """
+
+    function: Callable[..., Any]
+    op: str
+    torch_first: bool = False
+    forms: tuple[AttentionForm, ...] = field(init=False)
+    first_call_differs: bool = field(default=False, init=False)
+    beta: bool = field(default=False, init=False)
+    _plan: tuple[AttentionForm, Arrays] | None = field(default=None, init=False)
+    _ranks: dict[tuple[int, str], bool] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        self.forms = read_attention_forms(self.function, self.op)
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Which keywords of attention the function takes."""
+        return tuple(name for name in ATTENTION_OPTIONS if name in self.forms[0].options)
+
+    def __call__(self, *operands: Array, **options: Any) -> tuple[Array, ...]:
+        """Results of the function.
+
+        Raises
+        ------
+        NotAnArrayError : the function returned something else than the op's arrays.
+        TypeError : a keyword, or heads that share keys, asked of a function that takes none.
+        """
+        plan = self.prepare(*operands)
+        rank = operands[0].ndim
+        accepted = self._rank_for(plan, rank, operands[0].dtype.name)
+        if accepted == rank:
+            return self._invoke(plan, operands, options)
+        if accepted > rank:
+            extra = (np.newaxis,) * (accepted - rank)
+            wider = tuple(a[extra] for a in operands)
+            results = self._invoke(plan, wider, _mask_as(options, lambda m: _axes_of(m, accepted)))
+            return tuple(_without_leading(result, len(extra)) for result in results)
+        return self._one_by_one(plan, operands, options, rank - accepted)
+
+    def prepare(self, *operands: Array) -> tuple[AttentionForm, Arrays]:
+        """Find out how the function is called for operands like these, if that is not known yet."""
+        dtype = operands[0].dtype.name
+        if self._plan is None:
+            self._plan = self._choose(dtype)
+        # Where nothing works, the real call will say why; another dtype may still fare better.
+        plan: tuple[AttentionForm, Arrays] = self._plan or (
+            self.forms[0],
+            "torch" if self.torch_first else "numpy",
+        )
+        self._rank_for(plan, operands[0].ndim, dtype)
+        return plan
+
+    def _choose(self, dtype: str) -> tuple[AttentionForm, Arrays] | None:
+        """First way of calling that a harmless input survives, if there is one."""
+        # A function may know its arrays and yet not the 16-bit formats.
+        harmless = "float32" if as_dtype(dtype).itemsize == 2 else dtype
+        for arrays in self._array_kinds():
+            for form in self.forms:
+                for rank in _RANKS:
+                    plan, operands = (form, arrays), _probe(self.op, rank, harmless)
+                    options = {"scale": 0.5} if "scale" in form.options else {}
+                    first = self._try(plan, operands, options)
+                    if first is None:
+                        continue
+                    kept = [part.copy() for part in first]
+                    again = self._try(plan, _probe(self.op, rank, harmless), options)
+                    self.first_call_differs = again is None or not all(map(same_bits, kept, again))
+                    self.forms = (form,)
+                    return plan
+        return None
+
+    def _array_kinds(self) -> Iterator[Arrays]:
+        if self.torch_first:
+            yield "torch"
+        yield "numpy"
+        # Asked after NumPy was tried, since a function may import torch only when it is called.
+        if not self.torch_first and "torch" in sys.modules:
+            yield "torch"
+
+    def _try(
+        self, plan: tuple[AttentionForm, Arrays], operands: Sequence[Array], options: Mapping[str, Any]
+    ) -> tuple[Array, ...] | None:
+        try:
+            return self._invoke(plan, operands, options)
+        except Exception:  # noqa: BLE001 - whatever a foreign function raises is the probe's answer
+            return None
+
+    def _invoke(
+        self, plan: tuple[AttentionForm, Arrays], operands: Sequence[Array], options: Mapping[str, Any]
+    ) -> tuple[Array, ...]:
+        form, arrays = plan
+        given: dict[str, Any] = _mask_as(options, lambda mask: present(mask, arrays))
+        if "gqa" in form.options and _shares_heads(self.op, operands):
+            given["gqa"] = True
+        by_place, by_name = form.arguments([present(operand, arrays) for operand in operands], given)
+        returned = self.function(*by_place, **by_name)
+        return as_results(returned, operands[0].dtype, RESULTS[self.op])
+
+    def _rank_for(self, plan: tuple[AttentionForm, Arrays], rank: int, dtype: str) -> int:
+        """Number of axes with which the function is called for operands of `rank`; `rank` if it takes it."""
+        if self._takes(plan, rank, dtype):
+            return rank
+        others = sorted((r for r in {2, 3, 4} - {rank} if self._takes(plan, r, dtype)), reverse=True)
+        wider = [r for r in others if r > rank]
+        return wider[-1] if wider else others[0] if others else rank
+
+    def _takes(self, plan: tuple[AttentionForm, Arrays], rank: int, dtype: str) -> bool:
+        key = (rank, dtype)
+        if key not in self._ranks:
+            self._ranks[key] = self._try(plan, _probe(self.op, rank, dtype), {}) is not None
+        return self._ranks[key]
+
+    def _one_by_one(
+        self,
+        plan: tuple[AttentionForm, Arrays],
+        operands: Sequence[Array],
+        options: Mapping[str, Any],
+        leading: int,
+    ) -> tuple[Array, ...]:
+        """Call for each index of the first axes."""
+        if _shares_heads(self.op, operands) and operands[0].ndim - leading < 3:
+            raise TypeError("the function takes one head at a time, and here heads share their keys")
+        batch = operands[0].shape[:leading]
+        names = OPERANDS[self.op]
+        full = [
+            _axes_of(a, operands[0].ndim - (AXES[n] == "HL")) for a, n in zip(operands, names, strict=True)
+        ]
+        parts = []
+        for index in np.ndindex(batch):
+            mask_of = (
+                lambda mask, at=index: np.broadcast_to(  # noqa: E731 - one expression, used once
+                    mask, (*batch, *mask.shape[-(operands[0].ndim - leading) :])
+                )[at]
+            )
+            chosen = _mask_as(options, mask_of)
+            parts.append(self._invoke(plan, tuple(a[index] for a in full), chosen))
+        return tuple(
+            np.stack([part[k] for part in parts]).reshape(*batch, *parts[0][k].shape)
+            for k in range(len(RESULTS[self.op]))
+        )
+
+
+def _mask_as(options: Mapping[str, Any], change: Callable[[Array], Any]) -> dict[str, Any]:
+    """The options with the mask changed, where there is one."""
+    return {name: change(value) if name == "mask" else value for name, value in options.items()}
+
+
+def _axes_of(array: Array, rank: int) -> Array:
+    """The array with axes of length 1 put in front until it has `rank` of them."""
+    return array[(np.newaxis,) * max(rank - array.ndim, 0)]
+
+
+def _without_leading(result: Array, count: int) -> Array:
+    return result.reshape(result.shape[count:]) if result.shape[:count] == (1,) * count else result
+
+
+def _shares_heads(op: str, operands: Sequence[Array]) -> bool:
+    q, k = operands[0], operands[1]
+    return op != "attention_merge" and q.ndim > 2 and k.ndim > 2 and q.shape[-3] != k.shape[-3]
+
+
+def _probe(op: str, rank: int, dtype: str) -> tuple[Array, ...]:
+    """Fresh operands of an op: two queries, three keys and four features, of harmless numbers."""
+    batch = (1,) * (rank - 3) + (2,) * (rank > 2)
+    lengths = {"H": (), "G": (), "L": (2,), "S": (3,), "D": (4,), "E": (4,)}
+    operands = []
+    for name, kind in zip(OPERANDS[op], operand_dtypes(op, dtype), strict=True):
+        shape = (*batch, *(n for axis in AXES[name] for n in lengths[axis]))
+        numbers = np.arange(math.prod(shape)) % 7 * 0.125 - 0.25
+        operands.append(numbers.astype(as_dtype(kind)).reshape(shape))
+    return tuple(operands)

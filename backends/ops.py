@@ -1,0 +1,79 @@
+"""The ops: their names, operands, results and keywords, in one table each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+#: The operands of each op, in the order in which a kernel takes them. Those of the softmax ops are all of
+#: one shape (..., n, ...) along `axis`; those of attention have the axes that `AXES` names.
+OPERANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "softmax": ("x",),
+        "log_softmax": ("x",),
+        "logsumexp": ("x",),
+        "softmax_vjp": ("y", "dy"),
+        "softmax_jvp": ("y", "dx"),
+        "attention": ("q", "k", "v"),
+        "attention_lse": ("q", "k", "v"),
+        "attention_vjp": ("q", "k", "v", "out", "lse", "dout"),
+        "attention_merge": ("out_a", "lse_a", "out_b", "lse_b"),
+    }
+)
+OPS: tuple[str, ...] = tuple(OPERANDS)
+#: What each op of attention gives back, in order; every softmax op gives one array.
+RESULTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "attention": ("out",),
+        "attention_lse": ("out", "lse"),
+        "attention_vjp": ("dq", "dk", "dv"),
+        "attention_merge": ("out", "lse"),
+    }
+)
+ATTENTION_OPS: tuple[str, ...] = tuple(RESULTS)
+SOFTMAX_OPS: tuple[str, ...] = tuple(op for op in OPS if op not in RESULTS)
+#: The last axes of each array of attention: H heads of q and G of k and v, L queries, S keys, D features,
+#: E columns of v. Axes before these are batches, alike in all arrays; an array without batches may lack
+#: the axis of heads too.
+AXES: Mapping[str, str] = MappingProxyType(
+    {
+        "q": "HLD",
+        "k": "GSD",
+        "v": "GSE",
+        "out": "HLE",
+        "lse": "HL",
+        "dout": "HLE",
+        "dq": "HLD",
+        "dk": "GSD",
+        "dv": "GSE",
+        "mask": "HLS",
+        "out_a": "HLE",
+        "lse_a": "HL",
+        "out_b": "HLE",
+        "lse_b": "HL",
+    }
+)
+#: Keywords of the ops of attention that take scores; a subject may lack some.
+ATTENTION_OPTIONS: tuple[str, ...] = ("scale", "causal", "mask")
+#: The dtypes that an op may be asked to take, widest first.
+DTYPES: tuple[str, ...] = ("float64", "float32", "float16", "bfloat16")
+
+
+def lse_dtype(dtype: str) -> str:
+    """Dtype in which lse goes with operands of `dtype`: float32 for 16-bit ones, else their own."""
+    return "float32" if dtype in {"float16", "bfloat16"} else dtype
+
+
+def operand_dtype(name: str, dtype: str) -> str:
+    """Dtype of an operand or result of an op on arrays of `dtype`."""
+    return lse_dtype(dtype) if name.startswith("lse") else dtype
+
+
+def operand_dtypes(op: str, dtype: str) -> tuple[str, ...]:
+    """Dtypes of the operands of an op, where the first is of `dtype`."""
+    return tuple(operand_dtype(name, dtype) for name in OPERANDS[op])
+
+
+def takes_scores(op: str) -> bool:
+    """Whether an op takes q, k and v, and with them the keywords of attention."""
+    return op in ATTENTION_OPS and op != "attention_merge"
