@@ -12,6 +12,7 @@ from softcert.backends.contract import Contract
 from softcert.backends.rules import require
 from softcert.backends.types import Backend
 from softcert.conformance.environment import describe
+from softcert.conformance.expected import Expectations, Given, Place, as_expected
 from softcert.conformance.job import Item, Task, examine_all, lacks_of, refusals
 from softcert.conformance.model import RequestError, Run, Verdict
 from softcert.conformance.parallel import examine_in_processes
@@ -33,16 +34,18 @@ class Progress:
 
 @dataclass
 class _Watch:
-    """Counts the verdicts and passes them on."""
+    """Counts the verdicts and passes them on, as they count."""
 
     total: int
     progress: Callable[[Progress], None] | None
+    expected: Expectations
     done: int = 0
 
     def __call__(self, verdict: Verdict) -> None:
         self.done += 1
         if self.progress is not None:
-            self.progress(Progress(self.done, self.total, verdict.clause, verdict.op, verdict.dtype, verdict))
+            settled = self.expected.settle(verdict)
+            self.progress(Progress(self.done, self.total, verdict.clause, verdict.op, verdict.dtype, settled))
 
 
 def check(
@@ -59,6 +62,7 @@ def check(
     progress: Callable[[Progress], None] | None = None,
     jobs: int = 1,
     worst: Paths | None = None,
+    expected_failures: Given | Expectations | None = None,
 ) -> Run:
     """Examine a subject and return every verdict.
 
@@ -79,6 +83,8 @@ def check(
         `Backend` or function, which lives in this process, is examined in one.
     worst : files or folders of known hard cases, with which every examination begins; `softcert search`
         writes them.
+    expected_failures : reasons by `clause/op/dtype`, or entries (`clause`, `reason`, and `op`, `dtype`,
+        `witness` where wanted). A broken verdict is xfail then, and one that holds after all fails.
 
     Raises
     ------
@@ -87,15 +93,24 @@ def check(
     """
     require(RULES, {"progress": progress}, RequestError)
     request = Request.of(op, ops, dtypes, clauses, contract, limits, profile, seed, jobs, worst)
-    return _judged(as_spec(subject, op), request, progress)
+    given = expected_failures
+    expected = given if isinstance(given, Expectations) else Expectations(as_expected(given))
+    return _judged(as_spec(subject, op), request, progress, expected)
 
 
-def _judged(spec: str | Backend, request: Request, progress: Callable[[Progress], None] | None) -> Run:
+def _judged(
+    spec: str | Backend,
+    request: Request,
+    progress: Callable[[Progress], None] | None,
+    expected: Expectations,
+) -> Run:
     started = perf_counter()
     with Worker(spec, op=request.op, contract=request.contract, limits=request.limits) as worker:
         described = worker.description
         ops, dtypes = request.ops_of(described.ops), request.dtypes_of(described.dtypes)
         plan = request.plan(ops, dtypes)
+        expected.require_matching(Place(*item) for item in plan)
+        expected.replay(spec, request.contract)
         assumed = described.assumed and not request.dtypes
         refused = refusals(worker, ops, dtypes) if assumed else {}
         named = spec if isinstance(spec, str) else described.name
@@ -125,7 +140,7 @@ def _judged(spec: str | Backend, request: Request, progress: Callable[[Progress]
                 "clauses": [c.id for c in request.clauses],
                 **({"worst": len(request.worst)} if request.worst else {}),
             },
-            verdicts=_examined(worker, task, plan, jobs, _Watch(len(plan), progress)),
+            verdicts=_examined(worker, task, plan, jobs, _Watch(len(plan), progress, expected)),
             seconds=perf_counter() - started,
         )
 
@@ -134,9 +149,10 @@ def _examined(
     worker: Worker, task: Task, plan: Sequence[Item], jobs: int, watch: _Watch
 ) -> tuple[Verdict, ...]:
     if jobs > 1:
-        return tuple(examine_in_processes(task, plan, jobs, watch))
-    verdicts = []
-    for verdict in examine_all(worker, task, plan):
-        watch(verdict)
-        verdicts.append(verdict)
-    return tuple(verdicts)
+        verdicts = examine_in_processes(task, plan, jobs, watch)
+    else:
+        verdicts = []
+        for verdict in examine_all(worker, task, plan):
+            watch(verdict)
+            verdicts.append(verdict)
+    return tuple(map(watch.expected.settle, verdicts))

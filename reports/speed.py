@@ -32,6 +32,7 @@ def measure(
     dtypes: Sequence[str] = ("float32",),
     shapes: Sequence[tuple[int, int]] = SHAPES,
     rounds: int = ROUNDS,
+    op: str | None = None,
 ) -> dict[int, tuple[Mapping[str, Any], ...]]:
     """Time each subject on each op, dtype and shape.
 
@@ -39,6 +40,7 @@ def measure(
     ----------
     shapes : (rows, length); the last axis is reduced.
     rounds : at least 2.
+    op : the op of a subject that is a function of another name, as for `softcert.load`.
 
     Returns
     -------
@@ -52,12 +54,12 @@ def measure(
         workers = {
             position: worker
             for position, subject in enumerate(subjects)
-            if (worker := _loaded(stack.enter_context(Worker(subject, limits=Limits())))) is not None
+            if (worker := _loaded(stack.enter_context(Worker(subject, op=op, limits=Limits())))) is not None
         }
-        for op in ops:
+        for name in ops:
             for dtype in dtypes:
                 for shape in shapes:
-                    call = Call(op, _operands(op, dtype, shape), {"axis": -1}, repeat=_REPEATS)
+                    call = Call(name, _operands(name, dtype, shape), {"axis": -1}, repeat=_REPEATS)
                     for position, row in _measure_one(workers, call, dtype, rounds):
                         found[position].append(row)
     return {position: tuple(rows) for position, rows in found.items()}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from softcert.cli.console import console, print_run
-from softcert.cli.judging import Request, judge, read_contract
+from softcert.cli.judging import Request, judge
 from softcert.cli.options import PATH, request_options
 from softcert.cli.targets import Targets, subject_files
 
@@ -34,6 +34,13 @@ Examples:
     type=PATH,
     metavar="FILE",
     help="JSON or TOML file with what the subject promises.",
+)
+@click.option(
+    "--expected-failures",
+    "expected_file",
+    type=PATH,
+    metavar="FILE",
+    help="TOML file of clauses that are known to be broken, with the reasons.",
 )
 @click.option(
     "--json", "json_file", type=PATH, metavar="FILE", help="Write the run as JSON; - writes it to stdout."
@@ -63,6 +70,7 @@ def check(
     profile: str,
     seed: int,
     contract_file: str | None,
+    expected_file: str | None,
     json_file: str | None,
     junit_file: str | None,
     html_folder: str | None,
@@ -73,10 +81,14 @@ def check(
     SUBJECT is a registered name (see `softcert backends`), package.module:function or
     path/to/file.py:function with --op, or a module or file whose functions carry the op names.
     """
+    from softcert.conformance.expected import read_expected
+    from softcert.conformance.toml_files import read_contract
+
     targets = Targets(json_file, junit_file, html_folder, witness_folder)
-    targets.validate(*subject_files(subject), *([Path(contract_file)] if contract_file else []))
+    targets.validate(*subject_files(subject), *map(Path, filter(None, (contract_file, expected_file))))
     contract = read_contract(contract_file) if contract_file else None
-    request = Request(ops, dtypes, clauses, profile, seed, contract)
+    expected = read_expected(expected_file) if expected_file else ()
+    request = Request(ops, dtypes, clauses, profile, seed, contract, expected)
     request.validate()
     run, interrupt = judge(subject, request)
     targets.save(run)

@@ -113,9 +113,21 @@ def print_run(run: Run, out: Console) -> None:
         )
         if others:
             out.print(Text(f"    also  {others}"), soft_wrap=True)
+    for reason, names in _expected(run.verdicts).items():
+        out.print(Text(f"expected to be broken, {names}: {reason}", style="dim"), soft_wrap=True)
     for reason, count in Counter(v.message for v in run.verdicts if v.status == "skip").items():
         out.print(Text(f"skipped {count}: {reason}", style="dim"), soft_wrap=True)
     out.print(Text(conclusion(run), style=_ENDINGS[outcome(run)]), soft_wrap=True)
+
+
+def _expected(verdicts: tuple[Verdict, ...]) -> dict[str, str]:
+    """Where the clauses are broken that were expected to be, by the reason and finding."""
+    grouped: dict[str, list[str]] = {}
+    for verdict in verdicts:
+        if verdict.status == "xfail":
+            place = f"{verdict.clause} {verdict.op} {verdict.dtype}"
+            grouped.setdefault(verdict.message, []).append(place)
+    return {reason: listed(places) for reason, places in grouped.items()}
 
 
 def _worth_telling(verdicts: tuple[Verdict, ...]) -> dict[tuple[str, str], list[Verdict]]:

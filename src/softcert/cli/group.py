@@ -16,6 +16,7 @@ from softcert.cli import signals, streams
 from softcert.cli.check import check
 from softcert.cli.errors import INTERNAL, REQUEST, explain
 from softcert.cli.evaluate import evaluate
+from softcert.cli.gate import gate
 from softcert.cli.listing import backends, spec
 from softcert.cli.replay import replay
 from softcert.cli.report import report
@@ -111,5 +112,5 @@ def main() -> None:
     """
 
 
-for _command in (check, report, evaluate, spec, backends, replay, reproduce, search):
+for _command in (check, gate, report, evaluate, spec, backends, replay, reproduce, search):
     main.add_command(_command)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,6 +15,7 @@ from softcert.cli.options import require_known, suggest, unique
 if TYPE_CHECKING:
     from softcert.backends import Contract
     from softcert.conformance import Progress
+    from softcert.conformance.expected import ExpectedFailure
     from softcert.conformance.job import Item
     from softcert.conformance.model import Run, Verdict
 
@@ -31,6 +30,7 @@ class Request:
     profile : how much to try.
     seed : seed of every random choice.
     contract : what the subject promises, or None for what it declares itself.
+    expected : clauses that are known to be broken.
     """
 
     ops: tuple[str, ...] = ()
@@ -39,6 +39,7 @@ class Request:
     profile: str = "quick"
     seed: int = 0
     contract: Contract | None = None
+    expected: tuple[ExpectedFailure, ...] = ()
 
     def validate(self) -> None:
         """Refuse names that softcert does not know, before anything is loaded.
@@ -98,6 +99,7 @@ def judge(subject: str, request: Request, label: str = "") -> tuple[Run, Keyboar
                 seed=request.seed,
                 contract=request.contract,
                 progress=watch,
+                expected_failures=request.expected,
                 # In processes of their own, also on one core: those can be ended whatever they are at.
                 jobs=max(2, available_cores()),
             )
@@ -147,30 +149,3 @@ def _stopped_run(
         verdicts=tuple(sorted(verdicts, key=lambda v: order[v.clause, v.op, v.dtype])),
         seconds=seconds,
     )
-
-
-def read_contract(path: str) -> Contract:
-    """Read a contract from a TOML file (suffix .toml) or a JSON file.
-
-    Raises
-    ------
-    click.UsageError, RequestError : it cannot be read, is malformed, or is no table of contract fields.
-    SubjectError : a field or value that no contract has.
-    """
-    from softcert.backends import Contract
-    from softcert.conformance.wire_files import read_json
-
-    if not path.endswith(".toml"):
-        declared: Any = read_json(path)
-    else:
-        try:
-            declared = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise click.UsageError(f"cannot read {path}: {error.strerror}") from error
-        except ValueError as error:  # the decoder's error, UnicodeDecodeError included
-            raise click.UsageError(f"{path} is not TOML: {error}") from error
-    if not isinstance(declared, Mapping):
-        raise click.UsageError(
-            f"the contract {path} has to hold a table of fields, not a {type(declared).__name__}"
-        )
-    return Contract.from_mapping(declared)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import click
 
 from softcert.cli.console import console, print_verdict
-from softcert.cli.judging import read_contract
 from softcert.cli.options import PATH, SUBJECT
 
 EXAMPLES = """
@@ -39,6 +38,7 @@ def replay(witness_file: str, subject: str | None, contract_file: str | None) ->
     """
     from softcert.conformance import replay as replay_witness
     from softcert.conformance.model import BROKEN
+    from softcert.conformance.toml_files import read_contract
     from softcert.conformance.wire import read_witness
 
     witness = read_witness(witness_file)

@@ -1,10 +1,10 @@
-"""The files that `softcert check` is asked to write: refused before the run, or written after it."""
+"""The files that `check` and `gate` are asked to write: refused before the run, or written after it."""
 
 from __future__ import annotations
 
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +16,7 @@ from softcert.cli.errors import explain
 from softcert.cli.options import require_writable_file, require_writable_folder, write_result
 
 if TYPE_CHECKING:
+    from softcert.conformance.gate import GateResult
     from softcert.conformance.model import Run
 
 
@@ -25,7 +26,7 @@ class Targets:
 
     Attributes
     ----------
-    json, junit : files.
+    json, junit, markdown : files.
     html, witnesses : folders.
     """
 
@@ -33,11 +34,12 @@ class Targets:
     junit: str | None = None
     html: str | None = None
     witnesses: str | None = None
+    markdown: str | None = None
 
     @property
     def takes_stdout(self) -> bool:
         """Whether a file goes to stdout, where nothing else may be then."""
-        return "-" in (self.json, self.junit)
+        return "-" in (self.json, self.junit, self.markdown)
 
     def validate(self, *inputs: Path) -> None:
         """Make sure, before a long run, that every file can be written and none destroys another.
@@ -50,15 +52,16 @@ class Targets:
         ------
         click.UsageError : one cannot, or two are the same.
         """
-        for name in filter(None, (self.json, self.junit)):
+        for name in filter(None, (self.json, self.junit, self.markdown)):
             require_writable_file(name)
         if self.html:
             require_report_extra()
             require_report_folder(self.html)
         if self.witnesses:
             require_writable_folder(self.witnesses)
-        if self.json == self.junit == "-":
-            raise click.UsageError("--json and --junit cannot both go to stdout")
+        if (self.json, self.junit, self.markdown).count("-") > 1:
+            first, second, *_ = (n for n in ("json", "junit", "markdown") if getattr(self, n) == "-")
+            raise click.UsageError(f"--{first} and --{second} cannot both go to stdout")
         written = Counter(path.resolve() for path in self._files() if not _is_device(path))
         for path, number in written.items():
             if number > 1:
@@ -68,40 +71,57 @@ class Targets:
                 raise click.UsageError(f"{path} is read by this run, so that no result can go there")
 
     def save(self, run: Run) -> None:
-        """Write every file that was asked for.
+        """Write every file that was asked for of a run.
 
         Raises
         ------
         click.ClickException : one could not be written; the others were tried first.
         BrokenPipeError : nobody reads stdout any more; the others were tried first.
         """
-        from softcert.conformance.model import RequestError
-
-        problems: list[str] = []
-        broken_pipe: BrokenPipeError | None = None
-        tasks = (
-            (self.json, _write_json),
-            (self.junit, _write_junit),
-            (self.html, _write_page),
-            (self.witnesses, _write_witnesses),
+        _write_all(
+            (self.json, lambda path: _write_json(run, path)),
+            (self.junit, lambda path: _write_junit([run], path)),
+            (self.html, lambda path: _write_page(run, path)),
+            (self.witnesses, lambda path: _write_witnesses([run], path)),
         )
-        for path, write in tasks:
-            try:
-                if path:
-                    write(run, path)
-            except BrokenPipeError as error:
-                broken_pipe = error
-            except (click.ClickException, RequestError, OSError) as problem:
-                problems.append(explain(problem)[0].rstrip("."))
-        if problems:
-            raise click.ClickException("; ".join(problems))
-        if broken_pipe:
-            raise broken_pipe
+
+    def save_gate(self, result: GateResult) -> None:
+        """Write every file that was asked for of a gate; it raises what `save` does."""
+        from softcert.conformance.gate_runs import gate_runs
+
+        runs = gate_runs(result)
+        _write_all(
+            (self.json, lambda path: _write_runs(runs, path)),
+            (self.junit, lambda path: _write_junit(runs, path)),
+            (self.markdown, lambda path: _write_summary(result, path)),
+            (self.witnesses, lambda path: _write_witnesses([s.run for s in result.subjects], path)),
+        )
 
     def _files(self) -> Iterator[Path]:
-        yield from (Path(path) for path in (self.json, self.junit) if path and path != "-")
+        named = (self.json, self.junit, self.markdown)
+        yield from (Path(path) for path in named if path and path != "-")
         if self.html:
             yield from _page_files(self.html)
+
+
+def _write_all(*tasks: tuple[str | None, Callable[[str], None]]) -> None:
+    """Write each file that is asked for, and tell what went wrong only after the last."""
+    from softcert.conformance.model import RequestError
+
+    problems: list[str] = []
+    broken_pipe: BrokenPipeError | None = None
+    for path, write in tasks:
+        try:
+            if path:
+                write(path)
+        except BrokenPipeError as error:
+            broken_pipe = error
+        except (click.ClickException, RequestError, OSError) as problem:
+            problems.append(explain(problem)[0].rstrip("."))
+    if problems:
+        raise click.ClickException("; ".join(problems))
+    if broken_pipe:
+        raise broken_pipe
 
 
 def require_report_extra() -> None:
@@ -166,10 +186,22 @@ def _write_json(run: Run, path: str) -> None:
     write_result(path, dumps(run_to_json(run)))
 
 
-def _write_junit(run: Run, path: str) -> None:
-    from softcert.conformance.junit import run_to_junit
+def _write_runs(runs: Sequence[Run], path: str) -> None:
+    from softcert.conformance.wire import dumps, report_to_json
 
-    write_result(path, run_to_junit(run))
+    write_result(path, dumps(report_to_json(runs)))
+
+
+def _write_junit(runs: Sequence[Run], path: str) -> None:
+    from softcert.conformance.junit import runs_to_junit
+
+    write_result(path, runs_to_junit(runs))
+
+
+def _write_summary(result: GateResult, path: str) -> None:
+    from softcert.reports.gate_markdown import render_gate
+
+    write_result(path, render_gate(result))
 
 
 def _write_page(run: Run, folder: str) -> None:
@@ -178,13 +210,16 @@ def _write_page(run: Run, folder: str) -> None:
     write_report([run], Path(folder))
 
 
-def _write_witnesses(run: Run, folder: str) -> None:
+def _write_witnesses(runs: Sequence[Run], folder: str) -> None:
     from softcert.conformance.wire import dumps, witness_to_json
-    from softcert.reports.filenames import file_stem
+    from softcert.reports.filenames import file_stem, unused_stem
 
-    for verdict in run.verdicts:
-        if verdict.witness is not None:
-            name = file_stem(f"{verdict.clause}-{verdict.op}-{verdict.dtype}")
-            write_result(
-                str(Path(folder) / f"{name}.json"), dumps(witness_to_json(verdict.witness, run.name))
-            )
+    used: list[str] = []
+    for run in runs:
+        # One run's files are called by its clauses alone, several runs' by the subject too.
+        head = f"{file_stem(run.name)}-" if len(runs) > 1 else ""
+        for verdict in run.verdicts:
+            if verdict.witness is not None:
+                used.append(unused_stem(f"{head}{verdict.clause}-{verdict.op}-{verdict.dtype}", used))
+                document = dumps(witness_to_json(verdict.witness, run.name))
+                write_result(str(Path(folder) / f"{used[-1]}.json"), document)
