@@ -45,7 +45,7 @@ def test_every_status_has_its_place():
 
 def test_failures_hold_finding_and_witness_in_hexadecimal():
     x = np.array([0.0, -0.0, 1.5], dtype=np.float32)
-    verdict = Verdict("a.b", "softmax", "float32", "fail", message="m", witness=make_witness(x, Output(x)))
+    verdict = Verdict("a.b", "softmax", "float32", "fail", message="m", witness=make_witness(x, Output((x,))))
     text = ET.fromstring(run_to_junit(make_run(verdict))).find(".//failure").text
     for part in (
         "too large",

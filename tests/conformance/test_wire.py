@@ -55,7 +55,7 @@ def make_witness(value=None, **changes):
     trial = Trial(
         (Call("softmax", (x,), {"axis": -1, "beta": 0.5}, "strided", 2),), {"shift": 2.0**-60}, "wide"
     )
-    reply = Output(x * 1, 1.5e-6, distinct=-x, side_effects=("input-modified",))
+    reply = Output((x * 1,), 1.5e-6, distinct=(-x,), side_effects=("input-modified",))
     fields = {"clause": "accuracy.certified", "op": "softmax", "dtype": "float64", "subject": "kernel.py:f"}
     return Witness(
         **(fields | {"trial": trial, "replies": (reply,), "finding": finding, "seed": 7} | changes)
@@ -231,7 +231,7 @@ def test_failures_and_findings_without_numbers_survive():
 
 
 def test_a_reply_without_bits_is_a_failure_and_loses_no_run():
-    witness = make_witness(replies=(Output(np.array([object()])),))
+    witness = make_witness(replies=(Output((np.array([object()]),)),))
     assert witness_to_json(witness)["replies"][0]["failure"] == "output"
 
 

@@ -2,7 +2,7 @@
 
 A broken one is asked the clauses that name its fault, a correct one all of them.
 
-`manifest.toml` says what each is. Without options a sample is run; the rest is marked `slow`.
+`manifest.toml` and `attention_manifest.toml` say what each is. Without options a sample is run; the rest is marked `slow`.
 `SOFTCERT_ZOO_PROFILE` chooses the profile of the checks (smoke where it is not set).
 """
 
@@ -23,12 +23,15 @@ PROFILE = os.environ.get("SOFTCERT_ZOO_PROFILE", "smoke")
 GROUPS = {
     "accuracy",
     "any",
+    "attention",
+    "attention-gradient",
     "bias",
     "determinism",
     "jacobian",
     "limits",
     "logistic",
     "luce",
+    "memory",
     "order",
     "permutation",
     "purity",
@@ -36,7 +39,11 @@ GROUPS = {
     "stability",
     "translation",
 }
-MANIFEST = tomllib.loads((HERE / "manifest.toml").read_text())["implementation"]
+MANIFEST = [
+    entry
+    for name in ("manifest.toml", "attention_manifest.toml")
+    for entry in tomllib.loads((HERE / name).read_text())["implementation"]
+]
 
 
 def _parameters(expect):
@@ -103,7 +110,7 @@ def test_manifest_names_every_implementation_once():
         (f"{folder}/{path.name}", name)
         for folder in ("broken", "correct")
         for path in (HERE / folder).glob("*.py")
-        if "attention" not in path.stem  # listed in attention_manifest.toml
+        if not path.stem.startswith("_")
         for name in _public_names(path)
     }
     assert len(listed) == len(set(listed))
@@ -124,5 +131,5 @@ def test_manifest_entry_is_well_formed(entry):
 
 def test_zoo_is_large_enough():
     verdicts = [entry["expect"] for entry in MANIFEST]
-    assert verdicts.count("breaks") >= 90
-    assert verdicts.count("conforms") >= 45
+    assert verdicts.count("breaks") >= 190
+    assert verdicts.count("conforms") >= 90

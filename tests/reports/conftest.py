@@ -72,7 +72,7 @@ def make_witness(clause, op, dtype, subject, size=5, reply=None):
             0, None, "the call", None, "killed by signal 11 (SIGSEGV)", None, None, reply.message
         )
     trial = Trial((call,), {"shift": 2.0}, "normal")
-    return Witness(clause, op, dtype, subject, trial, (reply or Output(y, 1e-6),), finding, seed=3)
+    return Witness(clause, op, dtype, subject, trial, (reply or Output((y,), 1e-6),), finding, seed=3)
 
 
 def make_verdict(clause, op, dtype, quality, subject):
