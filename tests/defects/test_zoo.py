@@ -2,7 +2,8 @@
 
 A broken one is asked the clauses that name its fault, a correct one all of them.
 
-`manifest.toml` and `attention_manifest.toml` say what each is. Without options a sample is run; the rest is marked `slow`.
+`manifest.toml` and `attention_manifest.toml` say what each is. Without options a sample is run; the rest is
+marked `slow`.
 `SOFTCERT_ZOO_PROFILE` chooses the profile of the checks (smoke where it is not set).
 """
 

@@ -27,14 +27,17 @@ no_causal = _core.make_vjp(visible=lambda i, j, d: (j <= j) & (i <= i))
 # Causal is aligned top-left in the backward pass.
 causal_top_left_backward = _core.make_vjp(visible=lambda i, j, d: j <= i)
 
-# Hidden scores are -1e4 in the backward pass.
-sentinel_backward = _core.make_vjp(keep=lambda s, h: np.where(h, s.dtype.type(-1e4), s))
+# Hidden scores and the lse of empty rows are -1e4 in the backward pass.
+sentinel_backward = _core.make_vjp(
+    keep=lambda s, h: np.where(h, s.dtype.type(-1e4), s),
+    weights=lambda s, lse: np.exp(s - np.maximum(lse, s.dtype.type(-1e4))),
+)
 
 # Rows that see nothing give NaN.
 nan_for_empty_rows = _core.make_vjp(weights=lambda s, lse: np.exp(s - lse))
 
 # lse is not used.
-normalised_again = _core.make_vjp(weights=lambda s, lse: np.exp(s) / 2 + 0 * lse)
+lse_not_used = _core.make_vjp(weights=lambda s, lse: np.exp(s) / 2 + 0 * lse)
 
 # Weights for dv are held in float16.
 dv_in_float16 = _core.make_vjp(for_dv=lambda p: p.astype(np.float16).astype(p.dtype))

@@ -130,4 +130,6 @@ def narrow(a, dtype):
         return a.astype(dtype)
 
 
-quiet = np.errstate(all="ignore")
+def quiet():
+    """No warnings; made anew each time, since one errstate cannot be entered twice."""
+    return np.errstate(all="ignore")

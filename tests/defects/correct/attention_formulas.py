@@ -32,7 +32,7 @@ def _hidden(p, s):
     return np.where(p.seen, s, p.q.dtype.type(-np.inf))
 
 
-@quiet
+@quiet()
 def three_passes(q, k, v, *, scale=None, causal=False, mask=None):
     """Maximum, sum, weighted sum: scores are made anew in each pass, in blocks."""
     p = pose(q, k, v, scale, causal, mask)
@@ -50,7 +50,7 @@ def three_passes(q, k, v, *, scale=None, causal=False, mask=None):
     return narrow(out, p.dtype)
 
 
-@quiet
+@quiet()
 def powers_of_two(q, k, v, *, scale=None, causal=False, mask=None):
     """exp2, with log2(e) folded into the scale."""
     p = pose(q, k, v, scale, causal, mask)
@@ -61,7 +61,7 @@ def powers_of_two(q, k, v, *, scale=None, causal=False, mask=None):
     return narrow(divided(product(e, p.v, p.seen), e.sum(axis=-1, keepdims=True)), p.dtype)
 
 
-@quiet
+@quiet()
 def lse_powers_of_two(q, k, v, *, scale=None, causal=False, mask=None):
     """exp2 and log2 throughout, natural only in what is handed back."""
     p = pose(q, k, v, scale, causal, mask)
@@ -74,14 +74,14 @@ def lse_powers_of_two(q, k, v, *, scale=None, causal=False, mask=None):
     return narrow(divided(product(e, p.v, p.seen), total), p.dtype), lse
 
 
-@quiet
+@quiet()
 def float64_inside(q, k, v, *, scale=None, causal=False, mask=None):
     """Everything in float64."""
     p = pose(q, k, v, scale, causal, mask, np.float64)
     return _finish(p, *_weights(p, scores(p)))[0]
 
 
-@quiet
+@quiet()
 def lse_float64_inside(q, k, v, *, scale=None, causal=False, mask=None):
     """Everything in float64, lse rounded to the format that is promised."""
     p = pose(q, k, v, scale, causal, mask, np.float64)
@@ -89,7 +89,7 @@ def lse_float64_inside(q, k, v, *, scale=None, causal=False, mask=None):
     return out, lse.astype(wide(q.dtype))
 
 
-@quiet
+@quiet()
 def lse_then_weights(q, k, v, *, scale=None, causal=False, mask=None):
     """lse first, then exp(s - lse), which needs no division."""
     p = pose(q, k, v, scale, causal, mask)
@@ -102,7 +102,7 @@ def lse_then_weights(q, k, v, *, scale=None, causal=False, mask=None):
 def weights_normalized_then_stored(q, k, v, *, scale=None, causal=False, mask=None):
     """Weights divided by their sum and held in the inputs' format before they meet v."""
     p = pose(q, k, v, scale, causal, mask)
-    with quiet:
+    with quiet():
         e, _ = _weights(p, scores(p))
         weights = divided(e, e.sum(axis=-1, keepdims=True)).astype(p.dtype).astype(e.dtype)
         return narrow(product(weights, p.v, p.seen), p.dtype)
@@ -111,7 +111,7 @@ def weights_normalized_then_stored(q, k, v, *, scale=None, causal=False, mask=No
 def weights_stored_then_normalized(q, k, v, *, scale=None, causal=False, mask=None):
     """Weights held in the inputs' format as they are, the sum taken of the whole ones."""
     p = pose(q, k, v, scale, causal, mask)
-    with quiet:
+    with quiet():
         e, _ = _weights(p, scores(p))
         stored = e.astype(p.dtype).astype(e.dtype)
         return narrow(divided(product(stored, p.v, p.seen), e.sum(axis=-1, keepdims=True)), p.dtype)
@@ -120,14 +120,14 @@ def weights_stored_then_normalized(q, k, v, *, scale=None, causal=False, mask=No
 def scale_on_q(q, k, v, *, scale=None, causal=False, mask=None):
     """q is scaled once, before all products."""
     p = pose(q, k, v, scale, causal, mask)
-    with quiet:
+    with quiet():
         return _finish(p, *_weights(p, _hidden(p, (p.q * p.scale) @ t(p.k) + p.bias)))[0]
 
 
 def scale_on_k(q, k, v, *, scale=None, causal=False, mask=None):
     """k is scaled once, as where the cache holds it so."""
     p = pose(q, k, v, scale, causal, mask)
-    with quiet:
+    with quiet():
         return _finish(p, *_weights(p, _hidden(p, p.q @ t(p.k * p.scale) + p.bias)))[0]
 
 
@@ -135,7 +135,7 @@ def root_of_scale_on_both(q, k, v, *, scale=None, causal=False, mask=None):
     """sqrt(|scale|) on q and k each, its sign on q, so that neither product grows."""
     p = pose(q, k, v, scale, causal, mask)
     root = np.sqrt(np.abs(p.scale))
-    with quiet:
+    with quiet():
         s = (p.q * np.copysign(root, p.scale)) @ t(p.k * root) + p.bias
         return _finish(p, *_weights(p, _hidden(p, s)))[0]
 
@@ -143,11 +143,11 @@ def root_of_scale_on_both(q, k, v, *, scale=None, causal=False, mask=None):
 def lse_scale_after_the_product(q, k, v, *, scale=None, causal=False, mask=None):
     """The textbook: product, scale, mask, softmax, product."""
     p = pose(q, k, v, scale, causal, mask)
-    with quiet:
+    with quiet():
         return _finish(p, *_weights(p, scores(p)))
 
 
-@quiet
+@quiet()
 def grouped_heads(q, k, v, *, scale=None, causal=False, mask=None):
     """Queries that share a head stand side by side in one product; k and v are not repeated."""
     p = pose(q, k, v, scale, causal, mask)
@@ -167,7 +167,7 @@ def grouped_heads(q, k, v, *, scale=None, causal=False, mask=None):
     return narrow(divided(acc, e.sum(axis=-1, keepdims=True)), p.dtype)
 
 
-@quiet
+@quiet()
 def keys_by_queries(q, k, v, *, scale=None, causal=False, mask=None):
     """Scores are held as (S, L): the softmax runs down the columns."""
     p = pose(q, k, v, scale, causal, mask)

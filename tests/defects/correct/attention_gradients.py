@@ -30,7 +30,7 @@ def _results(p, dq, dk, dv):
     return tuple(narrow(a, p.dtype) for a in (dq, dk, dv))
 
 
-@quiet
+@quiet()
 def whole_matrix(q, k, v, out, lse, dout, *, scale=None, causal=False, mask=None):
     """All weights at once, heads repeated."""
     p, dout, lse, delta = _pose(q, k, v, out, lse, dout, scale, causal, mask)
@@ -51,14 +51,14 @@ def _columns(p, dout, lse, delta, width):
     return dq, np.concatenate(dks, axis=-2), np.concatenate(dvs, axis=-2)
 
 
-@quiet
+@quiet()
 def columns_of_16(q, k, v, out, lse, dout, *, scale=None, causal=False, mask=None):
     """Sixteen keys at a time; dq is carried from block to block."""
     p, *rest = _pose(q, k, v, out, lse, dout, scale, causal, mask)
     return _results(p, *_columns(p, *rest, 16))
 
 
-@quiet
+@quiet()
 def columns_of_128(q, k, v, out, lse, dout, *, scale=None, causal=False, mask=None):
     """A hundred and twenty-eight keys at a time, as in FlashAttention-2."""
     p, *rest = _pose(q, k, v, out, lse, dout, scale, causal, mask)
@@ -74,7 +74,7 @@ def _rows(p, rows):
     return p._replace(q=p.q[..., rows, :], seen=cut(p.seen), bias=cut(p.bias))
 
 
-@quiet
+@quiet()
 def rows_of_16(q, k, v, out, lse, dout, *, scale=None, causal=False, mask=None):
     """Sixteen queries at a time; dk and dv are carried from block to block."""
     p, dout, lse, delta = _pose(q, k, v, out, lse, dout, scale, causal, mask)
@@ -90,7 +90,7 @@ def rows_of_16(q, k, v, out, lse, dout, *, scale=None, causal=False, mask=None):
     return _results(p, np.concatenate(dqs, axis=-2), dk, dv)
 
 
-@quiet
+@quiet()
 def two_kernels(q, k, v, out, lse, dout, *, scale=None, causal=False, mask=None):
     """One kernel for dq by rows and one for dk and dv by columns; both make the weights anew."""
     p, dout, lse, delta = _pose(q, k, v, out, lse, dout, scale, causal, mask)
@@ -105,7 +105,7 @@ def two_kernels(q, k, v, out, lse, dout, *, scale=None, causal=False, mask=None)
     return _results(p, np.concatenate(dqs, axis=-2), dk, dv)
 
 
-@quiet
+@quiet()
 def powers_of_two(q, k, v, out, lse, dout, *, scale=None, causal=False, mask=None):
     """Weights by exp2 of scores and lse in base 2; the natural scale comes back in dq and dk alone."""
     p, dout, lse, delta = _pose(q, k, v, out, lse, dout, scale, causal, mask)
@@ -116,7 +116,7 @@ def powers_of_two(q, k, v, out, lse, dout, *, scale=None, causal=False, mask=Non
     return _results(p, product(ds, p.k, p.seen) * p.scale, t(ds) @ p.q * p.scale, t(weights) @ dout)
 
 
-@quiet
+@quiet()
 def float64_inside(q, k, v, out, lse, dout, *, scale=None, causal=False, mask=None):
     """Everything in float64."""
     p, dout, lse, delta = _pose(q, k, v, out, lse, dout, scale, causal, mask, np.float64)
@@ -125,7 +125,7 @@ def float64_inside(q, k, v, out, lse, dout, *, scale=None, causal=False, mask=No
     return _results(p, product(ds, p.k, p.seen) * p.scale, t(ds) @ p.q * p.scale, t(weights) @ dout)
 
 
-@quiet
+@quiet()
 def scale_on_the_operands(q, k, v, out, lse, dout, *, scale=None, causal=False, mask=None):
     """k * scale serves dq, q * scale serves the scores and dk."""
     p, dout, lse, delta = _pose(q, k, v, out, lse, dout, scale, causal, mask)
@@ -136,7 +136,7 @@ def scale_on_the_operands(q, k, v, out, lse, dout, *, scale=None, causal=False, 
     return _results(p, product(ds, p.k * p.scale, p.seen), t(ds) @ scaled, t(weights) @ dout)
 
 
-@quiet
+@quiet()
 def stored_weights(q, k, v, out, lse, dout, *, scale=None, causal=False, mask=None):
     """Weights and their gradients are held in the inputs' format before they meet a matrix."""
     p, dout, lse, delta = _pose(q, k, v, out, lse, dout, scale, causal, mask)
@@ -146,7 +146,7 @@ def stored_weights(q, k, v, out, lse, dout, *, scale=None, causal=False, mask=No
     return _results(p, product(ds, p.k, p.seen) * p.scale, t(ds) @ p.q * p.scale, t(stored) @ dout)
 
 
-@quiet
+@quiet()
 def grouped_heads(q, k, v, out, lse, dout, *, scale=None, causal=False, mask=None):
     """The heads that share a key are one long sequence of queries, so that no sum over heads remains."""
     p, dout, lse, delta = _pose(q, k, v, out, lse, dout, scale, causal, mask)
@@ -163,7 +163,7 @@ def grouped_heads(q, k, v, out, lse, dout, *, scale=None, causal=False, mask=Non
     return tuple(narrow(a, p.dtype) for a in (dq, dk, dv))
 
 
-@quiet
+@quiet()
 def key_by_key(q, k, v, out, lse, dout, *, scale=None, causal=False, mask=None):
     """One key at a time, by outer products."""
     p, dout, lse, delta = _pose(q, k, v, out, lse, dout, scale, causal, mask)

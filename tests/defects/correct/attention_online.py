@@ -30,7 +30,7 @@ def _blocks(start, stop, width):
     return [slice(j, min(j + width, stop)) for j in range(start, stop, width)]
 
 
-@quiet
+@quiet()
 def _online(p, blocks):
     state = _start(p)
     for keys in blocks:
@@ -40,7 +40,7 @@ def _online(p, blocks):
 
 def _pair(p, state):
     acc, m, total = state
-    with quiet:
+    with quiet():
         return narrow(divided(acc, total), p.dtype), joined(m, total)
 
 
@@ -88,7 +88,7 @@ def hidden_blocks_skipped(q, k, v, *, scale=None, causal=False, mask=None):
     return _pair(p, _online(p, blocks))[0]
 
 
-@quiet
+@quiet()
 def rescaled_when_needed(q, k, v, *, scale=None, causal=False, mask=None):
     """The reference point moves only when weights would exceed 2**8, as in FlashAttention-4."""
     p = pose(q, k, v, scale, causal, mask)
@@ -113,14 +113,14 @@ def _merged(a, b):
     return a[0] * left + b[0] * right, m, a[2] * left + b[2] * right
 
 
-@quiet
+@quiet()
 def _split(p, parts):
     count = p.k.shape[-2]
     edges = [count * i // parts for i in range(parts + 1)]
     return [_online(p, _blocks(start, stop, 16)) for start, stop in itertools.pairwise(edges)] or [_start(p)]
 
 
-@quiet
+@quiet()
 def _tree(states):
     while len(states) > 1:
         pairs = [_merged(*states[i : i + 2]) for i in range(0, len(states) - 1, 2)]
@@ -138,7 +138,7 @@ def split_in_three_and_merged_in_turn(q, k, v, *, scale=None, causal=False, mask
     """Three parts of the keys, each merged into what came before."""
     p = pose(q, k, v, scale, causal, mask)
     first, second, third = _split(p, 3)
-    with quiet:
+    with quiet():
         return _pair(p, _merged(_merged(first, second), third))[0]
 
 
@@ -154,7 +154,7 @@ def lse_split_in_five(q, k, v, *, scale=None, causal=False, mask=None):
     return _pair(p, _tree(_split(p, 5)))
 
 
-@quiet
+@quiet()
 def lse_split_by_partial_lse(q, k, v, *, scale=None, causal=False, mask=None):
     """Two parts normalized on their own, weighted by exp(lse - maximum of both) as in split-KV decoding."""
     p = pose(q, k, v, scale, causal, mask)

@@ -4,7 +4,7 @@ import numpy as np
 from _attention_common import divided, finite, joined, maximum, narrow, pose, product, quiet, scores, t
 
 
-@quiet
+@quiet()
 def _pairwise(a):
     """The sum over the first axis, halves added to halves."""
     while len(a) > 1:
@@ -14,7 +14,7 @@ def _pairwise(a):
     return a[0]
 
 
-@quiet
+@quiet()
 def _kahan(terms):
     """The compensated sum of a list of arrays; what is not finite keeps its plain sum."""
     total = np.zeros_like(terms[0])
@@ -45,27 +45,27 @@ def _both(p, add):
     return narrow(divided(add(_terms(p, e)), total), p.dtype), joined(m, total)
 
 
-@quiet
+@quiet()
 def pairwise_sums(q, k, v, *, scale=None, causal=False, mask=None):
     """Row sums and outputs are added as balanced trees."""
     p = pose(q, k, v, scale, causal, mask)
     return _both(p, lambda terms: _pairwise(np.stack(terms)))[0]
 
 
-@quiet
+@quiet()
 def compensated_sums(q, k, v, *, scale=None, causal=False, mask=None):
     """Row sums and outputs are added as Kahan does."""
     return _both(pose(q, k, v, scale, causal, mask), _kahan)[0]
 
 
-@quiet
+@quiet()
 def lse_pairwise_sums(q, k, v, *, scale=None, causal=False, mask=None):
     """out and lse from balanced trees."""
     p = pose(q, k, v, scale, causal, mask)
     return _both(p, lambda terms: _pairwise(np.stack(terms)))
 
 
-@quiet
+@quiet()
 def scores_feature_by_feature(q, k, v, *, scale=None, causal=False, mask=None):
     """Scores are a sum of outer products, one a feature, the last feature first."""
     p = pose(q, k, v, scale, causal, mask)
@@ -77,7 +77,7 @@ def scores_feature_by_feature(q, k, v, *, scale=None, causal=False, mask=None):
     return narrow(divided(product(e, p.v, p.seen), e.sum(axis=-1, keepdims=True)), p.dtype)
 
 
-@quiet
+@quiet()
 def _row_by_row(p, row):
     """One query at a time: `row` gets a query, the keys and values that it sees and their scores' bias."""
     shape = p.q.shape[:-1]
@@ -134,7 +134,7 @@ def lse_largest_apart(q, k, v, *, scale=None, causal=False, mask=None):
     return _row_by_row(p, row)
 
 
-@quiet
+@quiet()
 def lse_by_logaddexp(q, k, v, *, scale=None, causal=False, mask=None):
     """lse by np.logaddexp in float64, weights from it."""
     p = pose(q, k, v, scale, causal, mask, np.float64)
