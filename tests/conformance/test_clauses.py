@@ -276,11 +276,11 @@ def aborting_on_nothing(x, axis=-1):
 
 
 #: Clause, and the op and the kernel (with what it promises) that it must catch.
-_KEPT = []
+_LEAKED = []
 
 
 def leaking(x, axis=-1, beta=1.0):
-    _KEPT.append(np.ones(4096))
+    _LEAKED.append(np.ones(4096))
     return numpy_.softmax(x, axis, beta)
 
 
