@@ -58,7 +58,7 @@ def search(
 ) -> int:
     """Look for the inputs of SUBJECT that come nearest to the bound.
 
-    SUBJECT is named as for `softcert check`. What was found is kept, and a later search repeats itself.
+    SUBJECT is named as for `softcert check`. A later search in the same store begins with what was found.
 
     Exit status: 0 nothing beyond the bound, 1 a bound is broken; a witness is in the store, or in the
     folder softcert-worst where none is given.
