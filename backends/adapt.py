@@ -8,14 +8,14 @@ arrays of harmless numbers.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from softcert.backends.convert import Arrays, NotAnArrayError, as_result, present, same_bits
+from softcert.backends.convert import Arrays, NotAnArrayError, array_kinds, as_result, present, same_bits
 from softcert.backends.ops import OPERANDS
 from softcert.backends.signature import Form, Role, read_forms
 from softcert.backends.types import Array
@@ -105,7 +105,8 @@ class AdaptedKernel:
         """First way of calling that a harmless input survives, if there is one."""
         # A function may know its arrays and yet not the 16-bit formats.
         probe_dtype = np.dtype(np.float32) if dtype.itemsize == 2 else dtype
-        for arrays in self._array_kinds():
+        kinds: Iterator[Arrays] = chain(array_kinds(torch_first=self.torch_first), ("list",))
+        for arrays in kinds:
             for form in self.forms:
                 for rank in (2, 1):
                     if arrays == "list" and rank == 2:
@@ -117,15 +118,6 @@ class AdaptedKernel:
                         self.first_call_differs = again is None or not same_bits(first, again)
                         return form, arrays
         return None
-
-    def _array_kinds(self) -> Iterator[Arrays]:
-        if self.torch_first:
-            yield "torch"
-        yield "numpy"
-        # Asked after NumPy was tried, since a function may import torch only when it is called.
-        if not self.torch_first and "torch" in sys.modules:
-            yield "torch"
-        yield "list"
 
     def _survives(self, plan: tuple[Form, Arrays], operands: tuple[Array, ...]) -> bool:
         return self._try(plan, operands) is not None

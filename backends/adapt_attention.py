@@ -6,17 +6,16 @@ the first call, on small arrays of harmless numbers.
 
 from __future__ import annotations
 
-import math
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from softcert.backends.convert import Arrays, as_results, present, same_bits
-from softcert.backends.ops import ATTENTION_OPTIONS, AXES, OPERANDS, RESULTS, operand_dtypes
+from softcert.backends.convert import Arrays, array_kinds, as_results, present, same_bits
+from softcert.backends.harmless import attention_operands, shares_heads
+from softcert.backends.ops import ATTENTION_OPTIONS, AXES, OPERANDS, RESULTS
 from softcert.backends.signature_attention import AttentionForm, read_attention_forms
 from softcert.backends.types import Array, as_dtype
 
@@ -95,7 +94,7 @@ class AdaptedAttention:
         """First way of calling that a harmless input survives, if there is one."""
         # A function may know its arrays and yet not the 16-bit formats.
         harmless = "float32" if as_dtype(dtype).itemsize == 2 else dtype
-        for arrays in self._array_kinds():
+        for arrays in array_kinds(torch_first=self.torch_first):
             for form in self.forms:
                 for rank in _RANKS:
                     plan, operands = (form, arrays), _probe(self.op, rank, harmless)
@@ -110,14 +109,6 @@ class AdaptedAttention:
                     return plan
         return None
 
-    def _array_kinds(self) -> Iterator[Arrays]:
-        if self.torch_first:
-            yield "torch"
-        yield "numpy"
-        # Asked after NumPy was tried, since a function may import torch only when it is called.
-        if not self.torch_first and "torch" in sys.modules:
-            yield "torch"
-
     def _try(
         self, plan: tuple[AttentionForm, Arrays], operands: Sequence[Array], options: Mapping[str, Any]
     ) -> tuple[Array, ...] | None:
@@ -131,7 +122,7 @@ class AdaptedAttention:
     ) -> tuple[Array, ...]:
         form, arrays = plan
         given: dict[str, Any] = _mask_as(options, lambda mask: present(mask, arrays))
-        if "gqa" in form.options and _shares_heads(self.op, operands):
+        if "gqa" in form.options and shares_heads(self.op, operands):
             given["gqa"] = True
         by_place, by_name = form.arguments([present(operand, arrays) for operand in operands], given)
         returned = self.function(*by_place, **by_name)
@@ -159,7 +150,7 @@ class AdaptedAttention:
         leading: int,
     ) -> tuple[Array, ...]:
         """Call for each index of the first axes."""
-        if _shares_heads(self.op, operands) and operands[0].ndim - leading < 3:
+        if shares_heads(self.op, operands) and operands[0].ndim - leading < 3:
             raise TypeError("the function takes one head at a time, and here heads share their keys")
         batch = operands[0].shape[:leading]
         names = OPERANDS[self.op]
@@ -198,18 +189,7 @@ def _without_leading(result: Array, count: int) -> Array:
     return result.reshape(result.shape[count:]) if result.shape[:count] == (1,) * count else result
 
 
-def _shares_heads(op: str, operands: Sequence[Array]) -> bool:
-    q, k = operands[0], operands[1]
-    return op != "attention_merge" and q.ndim > 2 and k.ndim > 2 and q.shape[-3] != k.shape[-3]
-
-
 def _probe(op: str, rank: int, dtype: str) -> tuple[Array, ...]:
     """Fresh operands of an op: two queries, three keys and four features, of harmless numbers."""
-    batch = (1,) * (rank - 3) + (2,) * (rank > 2)
-    lengths = {"H": (), "G": (), "L": (2,), "S": (3,), "D": (4,), "E": (4,)}
-    operands = []
-    for name, kind in zip(OPERANDS[op], operand_dtypes(op, dtype), strict=True):
-        shape = (*batch, *(n for axis in AXES[name] for n in lengths[axis]))
-        numbers = np.arange(math.prod(shape)) % 7 * 0.125 - 0.25
-        operands.append(numbers.astype(as_dtype(kind)).reshape(shape))
-    return tuple(operands)
+    heads = (1,) * (rank - 3) + (2,) * (rank > 2)
+    return attention_operands(op, dtype, heads, queries=2)

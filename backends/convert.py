@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from numbers import Real
 from typing import Any, Literal, TypeAlias
 
@@ -44,6 +44,16 @@ def to_torch(array: Array) -> Tensor:
         # NumPy's bfloat16 is a type of its own that torch does not know; the bits are the same.
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)
+
+
+def array_kinds(*, torch_first: bool) -> Iterator[Arrays]:
+    """Kinds of arrays that a function may want, the likeliest first; lists are left to the caller."""
+    if torch_first:
+        yield "torch"
+    yield "numpy"
+    # Asked after NumPy was tried, since a function may import torch only when it is called.
+    if not torch_first and "torch" in sys.modules:
+        yield "torch"
 
 
 def present(array: Array, arrays: Arrays) -> object:
