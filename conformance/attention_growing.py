@@ -42,19 +42,18 @@ def attention_call(
 def forward_results(call: Call, context: Context) -> tuple[Array, Array]:
     """out and lse of a forward call, correctly rounded, as the subject's contract writes them."""
     dtype = call.operands[0].dtype.name
-    out, lse = (truth.to_float64() for truth in context.truths(call))
+    of_out, of_lse = as_dtype(dtype), as_dtype(lse_dtype(dtype))
     exact_out, exact_lse = context.truths(call)
-    rounded_out, rounded_lse = exact_out.round(dtype), exact_lse.round(lse_dtype(dtype))
+    out, lse = exact_out.round(dtype), exact_lse.round(lse_dtype(dtype))
     if context.contract.lse_base == "2":
-        rounded_lse = (lse / np.log(2.0)).astype(rounded_lse.dtype)
-    empty = lse == -np.inf
+        lse = (exact_lse.to_float64() / np.log(2.0)).astype(of_lse)
+    empty = np.isneginf(exact_lse.to_float64())
     if empty.any():
-        rounded_lse = np.where(empty, _EMPTY[context.contract.masked_lse], rounded_lse.astype(np.float64))
-        rounded_lse = rounded_lse.astype(as_dtype(lse_dtype(dtype)))
-        filler = out.dtype.type(_EMPTY[context.contract.masked_row])
-        rounded_out = np.where(empty[..., np.newaxis], filler, rounded_out.astype(np.float64))
-        rounded_out = rounded_out.astype(as_dtype(dtype))
-    return rounded_out, rounded_lse
+        wanted = context.contract.masked_row, context.contract.masked_lse
+        filler, sentinel = (_EMPTY[word] for word in wanted)
+        out = np.where(empty[..., np.newaxis], filler, out.astype(np.float64)).astype(of_out)
+        lse = np.where(empty, sentinel, lse.astype(np.float64)).astype(of_lse)
+    return out, lse
 
 
 def attend_once(seedling: Seedling, context: Context) -> Trial:

@@ -63,7 +63,7 @@ def part_quantity(call: Call, name: str, index: tuple[int, ...]) -> str:
     return f"{named}[{', '.join(map(str, index))}]"
 
 
-def part_errors(value: Array, part: Part) -> tuple[Float, Float]:
+def _errors(value: Array, part: Part) -> tuple[Float, Float]:
     """Certified (lower, upper) error of each element, in ulps of the result's dtype at the exact value."""
     if part.unit == 1.0:
         return part.truth.error_ulp(value)
@@ -77,7 +77,7 @@ def part_errors(value: Array, part: Part) -> tuple[Float, Float]:
 def _judge_ordinary(position: int, call: Call, value: Array, part: Part) -> Judgement:
     if not part.ordinary.any():
         return Judgement(elements=int(value.size))
-    lower, upper = (np.where(part.ordinary, e, 0.0) for e in part_errors(value, part))
+    lower, upper = (np.where(part.ordinary, e, 0.0) for e in _errors(value, part))
     # where no bound is known, overflow on the way for one, nothing is promised
     known = part.ordinary & np.isfinite(part.bound)
     lower, upper = np.where(known, lower, 0.0), np.where(known, upper, 0.0)
@@ -131,4 +131,4 @@ def by_calls(trial_calls: tuple[Call, ...], results: tuple[Array, ...]) -> list[
     return [tuple(next(rest) for _ in call.result_names) for call in trial_calls]
 
 
-__all__ = ["by_calls", "judge_attention", "judge_given", "part_errors", "part_quantity"]
+__all__ = ["by_calls", "judge_attention", "judge_given", "part_quantity"]

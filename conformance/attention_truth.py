@@ -18,6 +18,7 @@ from softcert.conformance.attention_arithmetic import AttentionArithmetic, atten
 from softcert.conformance.attention_backward_bounds import Cotangents, attention_backward_bounds
 from softcert.conformance.attention_bounds import attention_bounds, vacuous
 from softcert.conformance.attention_facts import Bool, Float, Operands
+from softcert.conformance.attention_merge_bounds import merge_bounds
 from softcert.conformance.shapes import expected_results
 from softcert.reference import Enclosure
 
@@ -168,10 +169,16 @@ def _forward(
         if contract.nan == "propagate":
             special.append(Special(required & ~loose, "nan", nan))
         ordinary = np.isfinite(truth.to_float64()) & ~none & ~loose
-        unit = _LN_2 if name == "lse" and contract.lse_base == "2" else 1.0
         bound, says_nothing = bounds[name].reshape(shape), idle[name].reshape(shape)
-        parts.append(Part(name, dtype, truth, bound, says_nothing, ordinary, tuple(special), unit))
+        parts.append(
+            Part(name, dtype, truth, bound, says_nothing, ordinary, tuple(special), _unit(name, contract))
+        )
     return tuple(parts)
+
+
+def _unit(name: str, contract: Contract) -> float:
+    """What a result is multiplied by before it is judged."""
+    return _LN_2 if name == "lse" and contract.lse_base == "2" else 1.0
 
 
 def _fit(rows: Bool, shape: tuple[int, ...], name: str) -> Bool:
@@ -184,10 +191,12 @@ def _fit(rows: Bool, shape: tuple[int, ...], name: str) -> Bool:
 def _mean_of_values(operands: Operands, shape: tuple[int, ...]) -> tuple[Float, Float]:
     """Mean of all values of each head, and of their magnitudes, broadcast to the output's shape."""
     v = np.repeat(operands.v, operands.sharing, axis=0)
-    means = [array.mean(axis=1, keepdims=True) for array in (v, np.abs(v))]
-    return tuple(  # type: ignore[return-value]  # two of them
-        np.broadcast_to(m, (len(v), shape[-2], shape[-1])).reshape(shape) for m in means
-    )
+
+    def mean(array: Float) -> Float:
+        whole = (len(v), shape[-2], shape[-1])
+        return np.asarray(np.broadcast_to(array.mean(axis=1, keepdims=True), whole).reshape(shape))
+
+    return mean(v), mean(np.abs(v))
 
 
 def _not_numbers(operands: Operands, contract: Contract) -> tuple[dict[str, Bool], Bool]:
@@ -202,9 +211,9 @@ def _not_numbers(operands: Operands, contract: Contract) -> tuple[dict[str, Bool
         "lse": np.zeros((heads, length), dtype=bool),
     }
     free = np.zeros((heads, length), dtype=bool)
-    arrays = [operands.q, operands.k, operands.v]
-    bias = operands.mask is not None and operands.mask.dtype != np.bool_
-    if all(np.isfinite(x).all() for x in arrays) and not bias:
+    mask = operands.mask
+    bias = None if mask is None or mask.dtype == np.bool_ else np.broadcast_to(mask, (heads, length, keys))
+    if bias is None and all(np.isfinite(x).all() for x in (operands.q, operands.k, operands.v)):
         return undefined, free
     for head in range(heads):
         group = head // operands.sharing
@@ -216,14 +225,20 @@ def _not_numbers(operands: Operands, contract: Contract) -> tuple[dict[str, Bool
         undefined["out"][head] = spoilt[:, None] | ((seen.astype(float) @ np.isnan(v).astype(float)) > 0)
         endless = np.isinf(q).any(axis=-1)[:, None] | (np.isinf(k).any(axis=-1) | np.isinf(v).any(axis=-1))
         free[head] = (seen & endless).any(axis=-1)
-        if bias:
+        if bias is not None:
             # a mask that adds NaN or +inf says nothing of its own
-            added = np.broadcast_to(operands.mask, (heads, length, keys))[head]  # type: ignore[arg-type]
-            free[head] |= (np.isnan(added) | (added == np.inf)).any(axis=-1)
+            free[head] |= (np.isnan(bias[head]) | (bias[head] == np.inf)).any(axis=-1)
         if contract.masked_nan == "any":
             broken = ~(np.isfinite(k).all(axis=-1) & np.isfinite(v).all(axis=-1))
             free[head] |= (~seen & broken).any(axis=-1)
     return undefined, free
+
+
+def _all_see(operands: Operands) -> bool:
+    """Whether every query sees a key."""
+    return all(
+        bool((tile.number > 0).all()) for head in range(len(operands.q)) for tile in operands.tiles(head)
+    )
 
 
 def seen_keys(operands: Operands, head: int) -> Bool:
@@ -251,16 +266,15 @@ def _backward(
     given = Cotangents(
         out.reshape(heads, length, -1), lse.reshape(heads, length), dout.reshape(heads, length, -1)
     )
-    forward = attention_bounds(operands, a)
     if remade:
+        forward = attention_bounds(operands, a)
         exact = Cotangents(forward.exact_out, forward.exact_lse, given.dout)
         found = attention_backward_bounds(operands, exact, a, forward)
     else:
         found = attention_backward_bounds(operands, given, a)
     # where nothing is promised of empty queries, nothing is of the keys that they might reach
-    judged = contract.masked_row == "zero" or not (forward.exact_lse == -np.inf).any()
-    arrays = (*call.operands, *(() if call.mask is None or call.mask.dtype == np.bool_ else (call.mask,)))
-    finite = all(bool(np.isfinite(x.astype(np.float64)).all()) for x in arrays[:3])
+    judged = contract.masked_row == "zero" or _all_see(operands)
+    finite = all(bool(np.isfinite(x).all()) for x in (operands.q, operands.k, operands.v))
     judged = judged and (finite or contract.masked_nan == "ignored")
     widen = 2.0 if remade and dtype == "float64" else 1.0  # out and lse are no wider than binary64 here
     parts = []
@@ -275,46 +289,29 @@ def _backward(
 
 
 def _merge(call: Call, contract: Contract, truths: tuple[Enclosure, ...], _remade: bool) -> tuple[Part, ...]:
-    """Two partial results are two keys of one query each, whose scores are their lse."""
     out_a, lse_a, out_b, lse_b = (
         _natural(name, x, contract).astype(np.float64)
         for name, x in zip(OPERANDS[call.op], call.operands, strict=True)
     )
-    count, width = max(lse_a.size, 0), out_a.shape[-1]
-    scores = np.stack([lse_a.ravel(), lse_b.ravel()])
-    values = np.stack([out_a.reshape(count, width), out_b.reshape(count, width)])
-    shown = scores > -np.inf
-    dtype = call.operands[0].dtype.name
-    a = attention_kernel_arithmetic(contract, dtype)
-    # nothing is multiplied by a matrix, nor stored on the way
-    a = replace(a, weights=a.compute, scores=a.compute, group=1)
-    if a.lse.precision > a.compute.precision:
-        a = replace(a, compute=a.lse, accumulator=a.lse)
-    bounds = [np.zeros((count, width)), np.zeros(count), np.zeros((count, width))]
-    step = 64
-    for start in range(0, count, step):
-        rows = slice(start, min(start + step, count))
-        number = rows.stop - rows.start
-        mask = np.concatenate([np.diag(shown[s, rows]) for s in (0, 1)], axis=1)
-        keys = np.where(shown[:, rows], scores[:, rows], 0.0).reshape(1, -1, 1)
-        block = Operands(
-            np.ones((1, number, 1)), keys, values[:, rows].reshape(1, -1, width), 1.0, causal=False, mask=mask
-        )
-        found = attention_bounds(block, a)
-        for held, made in zip(bounds, (found.out, found.lse, found.out_size), strict=True):
-            held[rows] = made[0]
-    both_empty = np.asarray(~shown.any(axis=0))
+    lse = np.stack([lse_a.ravel(), lse_b.ravel()])
+    out = np.stack([x.reshape(lse_a.size, out_a.shape[-1]) for x in (out_a, out_b)])
+    a = attention_kernel_arithmetic(contract, call.operands[0].dtype.name)
+    of_out, of_lse, out_size = merge_bounds(lse, out, a)
+    both_empty = np.asarray((lse == -np.inf).all(axis=0))
+    bounds = {"out": (of_out, out_size), "lse": (of_lse, np.full_like(of_lse, _LN_2))}
+    # of two empty parts no mean can be known
+    wants = {
+        "out": "any" if contract.masked_row == "mean" else contract.masked_row,
+        "lse": contract.masked_lse,
+    }
     parts = []
     for (shape, kind), name, truth in zip(expected_results(call), call.result_names, truths, strict=True):
-        bound = bounds[0 if name == "out" else 1].reshape(shape)
-        size = bounds[2].reshape(shape) if name == "out" else np.full(shape, _LN_2)
-        empty = _fit(both_empty, shape, name)
-        wanted = contract.masked_row if name == "out" else contract.masked_lse
-        wanted = "any" if wanted == "mean" else wanted
+        bound, size = (x.reshape(shape) for x in bounds[name])
+        empty, wanted = _fit(both_empty, shape, name), wants[name]
         special = (Special(empty, wanted, "both parts are empty"),) if wanted != "any" else ()
         ordinary = np.isfinite(truth.to_float64()) & ~empty
-        unit = _LN_2 if name == "lse" and contract.lse_base == "2" else 1.0
-        parts.append(Part(name, kind, truth, bound, vacuous(bound, size), ordinary, special, unit))
+        idle = vacuous(bound, size)
+        parts.append(Part(name, kind, truth, bound, idle, ordinary, special, _unit(name, contract)))
     return tuple(parts)
 
 

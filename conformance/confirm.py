@@ -8,6 +8,7 @@ import numpy as np
 
 from softcert.backends.ops import ATTENTION_OPS
 from softcert.backends.types import Array, Call
+from softcert.conformance.attention_facts import Operands
 from softcert.conformance.attention_truth import exact_operands, seen_keys
 from softcert.conformance.context import Context, evaluate
 from softcert.conformance.judge import ordinary_only
@@ -49,7 +50,7 @@ def _alone(call: Call, result: int, index: tuple[int, ...], context: Context) ->
         group = _number(index[:-2], call.operands[1].shape[:-2])
         heads = list(range(group * operands.sharing, (group + 1) * operands.sharing))
         key = slice(index[-2], index[-2] + 1)
-        mask = np.stack([_mask(call, context, head)[:, key] for head in heads])
+        mask = np.stack([_mask(operands, head)[:, key] for head in heads])
         rest = [_heads_of(call, a)[heads] for a in call.operands[3:]]
         own = (q[heads], k[group : group + 1, key], v[group : group + 1, key])
         return _masked(call, (*own, *rest), mask), (0, 0, index[-1])
@@ -60,7 +61,7 @@ def _alone(call: Call, result: int, index: tuple[int, ...], context: Context) ->
     values = v[group]
     if name == "out":
         values = values[:, index[-1] : index[-1] + 1]
-    alone = _masked(call, (q[head, rows], k[group], values, *rest), _mask(call, context, head)[rows])
+    alone = _masked(call, (q[head, rows], k[group], values, *rest), _mask(operands, head)[rows])
     return alone, (0,) if name == "lse" else (0, 0 if name == "out" else index[-1])
 
 
@@ -80,9 +81,8 @@ def _masked(call: Call, operands: tuple[Array, ...], mask: Array) -> Call:
     return replace(call, operands=operands, mask=mask, params=params, layout="contiguous")
 
 
-def _mask(call: Call, context: Context, head: int) -> Array:
+def _mask(operands: Operands, head: int) -> Array:
     """(L, S), what hides keys of one head, the causal rule included."""
-    operands = exact_operands(call, context.contract)
     shown = seen_keys(operands, head)
     if operands.mask is None or operands.mask.dtype == np.bool_:
         return shown

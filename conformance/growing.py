@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,9 @@ from softcert.conformance.context import Context
 from softcert.conformance.families import make_row, probabilities
 from softcert.conformance.model import Trial
 from softcert.conformance.spec import DERIVATIVE_OPS, Seedling
+
+#: What gives the seedlings that every run examines.
+Directed = Callable[[Context], Iterable[Seedling]]
 
 
 def call_of(
@@ -38,6 +41,11 @@ def call_of(
         layout=seedling.layout,
         repeat=repeat,
     )
+
+
+def by_family(softmax: Directed, attention: Directed) -> Directed:
+    """Seedlings of one generator for the ops of softmax and of another for those of attention."""
+    return lambda context: (attention if context.op in ATTENTION_OPS else softmax)(context)
 
 
 def trial_of(seedling: Seedling, *calls: Call, relation: Mapping[str, Any] | None = None) -> Trial:

@@ -171,7 +171,8 @@ def search(
     Parameters
     ----------
     subject, op, ops, dtypes, contract, limits : as for `check`.
-    seed : with `evaluations`, the same seed and the same known cases give the same search.
+    seed : of every random choice but Hypothesis', which also draws constants of the modules that are loaded:
+        the same seed gives the same search in the same program alone.
     evaluations : inputs judged for each op and dtype, `EVALUATIONS` if neither this nor `seconds` is given.
     seconds : wall time of the whole search.
     store : folder to keep the worst cases, the states and the witnesses in; its cases are judged first.

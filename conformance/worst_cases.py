@@ -34,7 +34,7 @@ from softcert.conformance.wire import (
 )
 from softcert.conformance.wire_arrays import ArrayError
 
-#: Where `softcert search` keeps what it finds, and where the other commands look, below the current folder.
+#: Where `softcert search` keeps what it finds where nothing else is said, below the current folder.
 DEFAULT_FOLDER = "softcert-worst"
 #: Cases kept for each subject in the file of an op and dtype.
 KEPT = 8
@@ -163,16 +163,6 @@ def _read_file(path: Path) -> list[WorstCase]:
         return [case_from_json(case) for case in document["cases"]]
     except ArrayError as error:
         raise RequestError(f"{path} is not a valid worst-case file: {error}") from error
-
-
-def cases_here(folder: str | os.PathLike[str] = DEFAULT_FOLDER) -> tuple[WorstCase, ...]:
-    """Cases in the default folder below the current one; none where there is no such folder.
-
-    Raises
-    ------
-    RequestError : a file in it is no file of worst cases.
-    """
-    return read_cases(folder) if Path(folder).is_dir() else ()
 
 
 @cache

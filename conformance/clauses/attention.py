@@ -6,6 +6,7 @@ import numpy as np
 
 from softcert.conformance import attention_directed as directed
 from softcert.conformance.attention_growing import attend_once, attention_call, with_operands
+from softcert.conformance.attention_parts import merges
 from softcert.conformance.attention_strategies import drawn_masks, drawn_merges, drawn_operands, drawn_shifts
 from softcert.conformance.context import Context
 from softcert.conformance.judge import judge_values
@@ -224,7 +225,7 @@ CLAUSES = (
         source="T. Dao et al., arXiv:2205.14135, section 3.1; flashinfer#4051, vllm#39148 (two empty parts)",
         in_practice="NaN from -inf - -inf, overflow without a maximum, one lse ignored",
         ops=("attention_merge",),
-        directed=directed.merges,
+        directed=merges,
         drawn=drawn_merges,
         grow=grow_merged_both_ways,
         judge=judge_values,

@@ -7,13 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from softcert.backends.ops import ATTENTION_OPS
 from softcert.backends.types import Array, Call, Output
 from softcert.conformance.attention_directed import few
 from softcert.conformance.context import Context
 from softcert.conformance.evidence import broken, relation_finding
 from softcert.conformance.families import make_row
-from softcert.conformance.growing import call_of, operands_from, stack, trial_of
+from softcert.conformance.growing import by_family, call_of, operands_from, stack, trial_of
 from softcert.conformance.judge import result_quantity
 from softcert.conformance.model import Finding, Judgement, Trial
 from softcert.conformance.spec import EVERY_OP, Clause, Seedling
@@ -67,9 +66,6 @@ def _difference(call: Call, result: int, value: Array, other: Array) -> Finding 
 
 
 def _rows(context: Context) -> Iterator[Seedling]:
-    if context.op in ATTENTION_OPS:
-        yield from few(context)
-        return
     for family, n in (("normal", 3), ("normal", 64), ("ties", 33), ("increasing", 130)):
         x = make_row(family, n, n, 2.0, context.dtype)
         yield Seedling(operands_from(context, x, n), family=family)
@@ -105,11 +101,12 @@ def _inspect_batch(trial: Trial, outputs: tuple[Output, ...], context: Context) 
 
 
 def _batches(context: Context) -> Iterator[Seedling]:
-    if context.op in ATTENTION_OPS:
-        yield from (s for s in few(context) if s.mask is None)
-        return
     for shape in ((4, 7), (9, 33), (33, 130)):
         yield stack(context, shape, -1, "normal")
+
+
+def _few_unmasked(context: Context) -> Iterator[Seedling]:
+    yield from (seedling for seedling in few(context) if seedling.mask is None)
 
 
 CLAUSES = (
@@ -121,7 +118,7 @@ CLAUSES = (
         in_practice="uninitialised memory, races, stochastic rounding, a deterministic flag that is ignored "
         "(flash-attention#2244)",
         ops=EVERY_OP,
-        directed=_rows,
+        directed=by_family(_rows, few),
         grow=_grow,
         inspect=_inspect,
     ),
@@ -132,7 +129,7 @@ CLAUSES = (
         source="the contract's batch_invariant field",
         in_practice="another summation order for another batch size",
         ops=EVERY_OP,
-        directed=_batches,
+        directed=by_family(_batches, _few_unmasked),
         grow=_grow_batch,
         inspect=_inspect_batch,
         applies=lambda c: (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 
@@ -14,9 +15,9 @@ from softcert.conformance.attention_growing import attention_call, made
 from softcert.conformance.context import Context
 from softcert.conformance.evidence import broken, relation_finding
 from softcert.conformance.families import make_row
-from softcert.conformance.growing import call_of, operands_from
+from softcert.conformance.growing import by_family, call_of, operands_from
 from softcert.conformance.model import Judgement, Trial
-from softcert.conformance.spec import ALL_OPS, Clause, Seedling
+from softcert.conformance.spec import EVERY_OP, Clause, Seedling
 
 #: Queries and keys of the two calls that are compared.
 _SHORT, _LONG = 1024, 4096
@@ -77,11 +78,12 @@ def _inspect_leak(_trial: Trial, outputs: tuple[Output, ...], _context: Context)
 
 
 def _small(context: Context) -> Iterator[Seedling]:
-    if context.op in ALL_OPS:
-        x = make_row("normal", 64, 64, 2.0, context.dtype)
-        yield Seedling(operands_from(context, np.stack([x, x]), 1), family="normal")
-    else:
-        yield next(iter(few(context)))
+    x = make_row("normal", 64, 64, 2.0, context.dtype)
+    yield Seedling(operands_from(context, np.stack([x, x]), 1), family="normal")
+
+
+def _smallest(context: Context) -> Iterator[Seedling]:
+    yield from islice(few(context), 1)
 
 
 CLAUSES = (
@@ -105,8 +107,8 @@ CLAUSES = (
         mathematics=f"resident memory after {_REPEATS} equal calls is that before them",
         source="what any caller expects; measured from the process's resident set",
         in_practice="a list of workspaces that grows, a cache without an end, a buffer never freed",
-        ops=(*ALL_OPS, "attention", "attention_lse", "attention_vjp", "attention_merge"),
-        directed=_small,
+        ops=EVERY_OP,
+        directed=by_family(_small, _smallest),
         grow=_grow_batches,
         inspect=_inspect_leak,
         dtypes=("float32", "float64"),

@@ -7,14 +7,21 @@ from dataclasses import replace
 
 import numpy as np
 
-from softcert.backends.ops import ATTENTION_OPS
 from softcert.backends.types import LAYOUTS, SIDE_EFFECTS, Output
 from softcert.conformance.attention_directed import few
 from softcert.conformance.clauses.determinism import differing
 from softcert.conformance.context import Context
 from softcert.conformance.evidence import broken, judge_shape, relation_finding
 from softcert.conformance.families import make_row
-from softcert.conformance.growing import call_of, from_rows, one_call, operands_from, stack, trial_of
+from softcert.conformance.growing import (
+    by_family,
+    call_of,
+    from_rows,
+    one_call,
+    operands_from,
+    stack,
+    trial_of,
+)
 from softcert.conformance.judge import judge_values, result_quantity
 from softcert.conformance.model import Judgement, Trial
 from softcert.conformance.shapes import misshapen
@@ -45,9 +52,6 @@ _KEPT = "the same row gave other bits after calls on other rows: something was k
 
 
 def _shapes(context: Context) -> Iterator[Seedling]:
-    if context.op in ATTENTION_OPS:
-        yield from few(context)
-        return
     for shape in _SHAPES:
         for axis in sorted({-1, 0, -len(shape)}, reverse=True):
             yield stack(context, shape, axis, "normal")
@@ -64,9 +68,6 @@ def _judge_side_effects(_trial: Trial, outputs: tuple[Output, ...], context: Con
 
 
 def _plain(context: Context) -> Iterator[Seedling]:
-    if context.op in ATTENTION_OPS:
-        yield from few(context)
-        return
     for n in (1, 3, 8, 64):
         x = make_row("normal", n, n, 2.0, context.dtype)
         yield Seedling(operands_from(context, x, n), family="normal")
@@ -87,15 +88,16 @@ def _grow_around(seedling: Seedling, context: Context) -> Trial:
 
 
 def _laid_out(context: Context) -> Iterator[Seedling]:
-    if context.op in ATTENTION_OPS:
-        yield from (replace(seedling, layout=layout) for layout in LAYOUTS for seedling in few(context))
-        return
     for layout in LAYOUTS if context.op in DERIVATIVE_OPS else [k for k in LAYOUTS if k != "mixed"]:
         for shape, axis in _LAID_OUT:
             plain = stack(context, shape, axis, "normal", 2.0)
             if layout == "broadcast" and len(shape) > 1:
                 plain = replace(plain, operands=tuple(_same_rows(a) for a in plain.operands))
             yield replace(plain, layout=layout)
+
+
+def _few_laid_out(context: Context) -> Iterator[Seedling]:
+    yield from (replace(seedling, layout=layout) for layout in LAYOUTS for seedling in few(context))
 
 
 def _same_rows(a: np.ndarray) -> np.ndarray:
@@ -105,15 +107,10 @@ def _same_rows(a: np.ndarray) -> np.ndarray:
 def _grow_state(seedling: Seedling, context: Context) -> Trial:
     """A row, others that differ from it a little or a lot, and the row again."""
     x = seedling.operands[0]
-    swapped = tuple(_backwards(a) for a in seedling.operands)
+    swapped = tuple(np.ascontiguousarray(a[..., ::-1]) for a in seedling.operands)
     first = call_of(seedling, context)
     others = [call_of(seedling, context, operands) for operands in (_nudged(seedling), swapped)]
     return trial_of(seedling, first, *others, first, relation={"n": int(x.shape[-1])})
-
-
-def _backwards(a: np.ndarray) -> np.ndarray:
-    """The array back to front along the last axis; of lse, which has another one, as it is."""
-    return np.ascontiguousarray(a[..., ::-1])
 
 
 def _nudged(seedling: Seedling) -> tuple[np.ndarray, ...]:
@@ -141,9 +138,6 @@ def _judge_state(trial: Trial, outputs: tuple[Output, ...], context: Context) ->
 
 
 def _stateful(context: Context) -> Iterator[Seedling]:
-    if context.op in ATTENTION_OPS:
-        yield from few(context)
-        return
     for n in (2, 5, 33):
         x = make_row("normal", n, n, 2.0, context.dtype)
         yield Seedling(operands_from(context, x, n), family="normal")
@@ -158,7 +152,7 @@ CLAUSES = (
         source="the op's signature",
         in_practice="float64 coming back for float32, kept dimensions, a flattened batch",
         ops=EVERY_OP,
-        directed=_shapes,
+        directed=by_family(_shapes, few),
         grow=one_call,
         inspect=judge_shape,
     ),
@@ -172,7 +166,7 @@ CLAUSES = (
         in_practice="x -= x.max() on the caller's array, a static output buffer, flush-to-zero left on, "
         "a first call that only warms up",
         ops=EVERY_OP,
-        directed=_plain,
+        directed=by_family(_plain, few),
         grow=_grow_around,
         inspect=_judge_side_effects,
     ),
@@ -183,7 +177,7 @@ CLAUSES = (
         source="array semantics; MIOpen (rocm-libraries#11387), mlx#658, burn#4815",
         in_practice="softmax of the storage in place of softmax of the view",
         ops=EVERY_OP,
-        directed=_laid_out,
+        directed=by_family(_laid_out, _few_laid_out),
         grow=one_call,
         judge=judge_values,
     ),
@@ -209,7 +203,7 @@ CLAUSES = (
         source="definition of a function; result reuse is a known way of cheating benchmarks",
         in_practice="a cache keyed by shape, address or first element",
         ops=EVERY_OP,
-        directed=_stateful,
+        directed=by_family(_stateful, few),
         grow=_grow_state,
         inspect=_judge_state,
     ),
