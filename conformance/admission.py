@@ -13,12 +13,15 @@ from itertools import islice
 import numpy as np
 
 from softcert.backends import Description
-from softcert.backends.ops import OPERANDS
+from softcert.backends.ops import ATTENTION_OPS, ATTENTION_OPTIONS, OPERANDS
 from softcert.backends.rules import shown
 from softcert.backends.types import Call
+from softcert.conformance.admission_attention import operands_complaint, options_complaint
 from softcert.conformance.clauses import CLAUSES
 from softcert.conformance.context import Context
+from softcert.conformance.growing import call_of
 from softcert.conformance.model import RequestError, Witness
+from softcert.conformance.shapes import summed_length
 from softcert.conformance.spec import Clause, Seedling
 
 #: Far above what any clause repeats; a file could ask for more than anyone waits for.
@@ -63,6 +66,11 @@ def require_taken(witness: Witness, described: Description) -> None:
         raise RequestError(f"{described.name} has no op {missing[0]!r}, which the witness calls")
     if any("beta" in call.params for call in calls) and not described.beta:
         raise RequestError(f"{described.name} takes no beta, which the witness gives")
+    for call in calls:
+        given = {*call.params, *(() if call.mask is None else ("mask",))} & set(ATTENTION_OPTIONS)
+        lacking = sorted(given - set(described.options.get(call.op, ATTENTION_OPTIONS)))
+        if lacking:
+            raise RequestError(f"{described.name} takes no {lacking[0]}, which the witness gives")
 
 
 def require_fitting(witness: Witness, clause: Clause, context: Context) -> None:
@@ -77,8 +85,9 @@ def require_fitting(witness: Witness, clause: Clause, context: Context) -> None:
     with np.errstate(all="ignore"):
         if tuple(call.op for call in calls) not in _possible(witness, clause, asked):
             raise RequestError(unrelated(clause))
-        for x, axis in ((call.operands[0], int(call.params["axis"])) for call in calls):
-            if not x.size and (x.shape[axis] == 0) not in _empty_ways(clause, asked):
+        for call in calls:
+            x = call.operands[0]
+            if not x.size and (summed_length(call) == 0) not in _empty_ways(clause, asked):
                 raise RequestError(
                     f"the witness is no case of {clause.id}: an array of shape {x.shape} has no elements"
                 )
@@ -91,10 +100,7 @@ def unrelated(clause: Clause) -> str:
 
 def _possible(witness: Witness, clause: Clause, context: Context) -> set[tuple[str, ...]]:
     """Ops of the calls that the clause makes of the witness's first one; of any, where that is unfit."""
-    first = witness.trial.calls[0]
-    beta = float(first.params.get("beta", 1.0))
-    facts = witness.trial.family, witness.trial.relation
-    seedling = Seedling(first.operands, beta, int(first.params["axis"]), first.layout, *facts)
+    seedling = _seedling_of(witness.trial.calls[0], witness)
     try:
         trial = clause.grow(seedling, context)
     except MISFITS as error:
@@ -106,16 +112,33 @@ def _possible(witness: Witness, clause: Clause, context: Context) -> set[tuple[s
     return {tuple(call.op for call in trial.calls) for trial in grown if trial is not None}
 
 
+def _seedling_of(call: Call, witness: Witness) -> Seedling:
+    """The seedling of which a clause would make the call."""
+    params = call.params
+    return Seedling(
+        call.operands,
+        beta=float(params.get("beta", 1.0)),
+        axis=int(params.get("axis", -1)),
+        layout=call.layout,
+        family=witness.trial.family,
+        extra=witness.trial.relation,
+        mask=call.mask,
+        scale=float(params["scale"]) if "scale" in params else None,
+        causal=bool(params.get("causal", False)),
+    )
+
+
 def _empty_ways(clause: Clause, context: Context) -> set[bool]:
-    """For each empty array that a clause asks about, whether it is the reduced axis that is empty."""
+    """For each empty array that a clause asks about, whether it is the summed axis that is empty."""
     empty = [seedling for seedling in clause.directed(context) if not seedling.size]
-    return {seedling.operands[0].shape[seedling.axis] == 0 for seedling in empty}
+    return {summed_length(call_of(seedling, context)) == 0 for seedling in empty}
 
 
 def complaint_of(call: Call, dtype: str) -> str:
     """What makes a call one that no clause makes at `dtype`, to follow the call's name; empty if nothing."""
     # One by one: later checks rest on what the earlier ones found.
-    return next(filter(None, (check(call, dtype) for check in (_op, _operands, _axis, _beta, _repeat))), "")
+    of_op = _OF_ATTENTION if call.op in ATTENTION_OPS else _OF_SOFTMAX
+    return next(filter(None, (check(call, dtype) for check in (_op, *of_op, _repeat))), "")
 
 
 def _complaints(witness: Witness) -> Iterator[str]:
@@ -171,3 +194,8 @@ def _repeat(call: Call, _dtype: str) -> str:
     if call.repeat > MOST_REPEATS:
         return f"is repeated {call.repeat} times, and at most {MOST_REPEATS} are made"
     return ""
+
+
+#: What is checked of a call's operands and keywords, by the family of its op.
+_OF_SOFTMAX = (_operands, _axis, _beta)
+_OF_ATTENTION = (operands_complaint, options_complaint)

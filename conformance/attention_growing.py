@@ -104,8 +104,7 @@ def with_cotangent(seedling: Seedling, context: Context, seed: int = 0) -> Seedl
 
 def with_operands(seedling: Seedling, **changed: Array) -> Seedling:
     """The seedling with some of q, k, v and dout replaced."""
-    names = ("q", "k", "v", "dout")[: len(seedling.operands)]
-    given = dict(zip(names, seedling.operands, strict=True))
+    given = dict(zip(seedling.names, seedling.operands, strict=True))
     return replace(seedling, operands=tuple((given | changed).values()))
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from softcert import reference
+from softcert.backends import Description
 from softcert.backends.contract import Contract
 from softcert.backends.ops import ATTENTION_OPS
 from softcert.backends.types import Call
@@ -55,6 +56,11 @@ class Context:
     thorough: float = 1.0
     lacks: Mapping[str, str] = field(default_factory=dict)
     _memory: OrderedDict[tuple[Any, ...], Any] = field(default_factory=OrderedDict, repr=False)
+
+    @classmethod
+    def of(cls, described: Description, op: str, dtype: str, **facts: Any) -> Self:
+        """Context of an op and dtype of a subject; `facts` are further fields."""
+        return cls(op, dtype, described.contract, described.beta, tuple(described.ops), **facts)
 
     @property
     def arithmetic(self) -> Arithmetic:

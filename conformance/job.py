@@ -134,16 +134,8 @@ def examine_all(worker: Worker, task: Task, items: Iterable[Item]) -> Iterator[V
 
 
 def _examine(patience: Patience, task: Task, clause: Clause, item: Item) -> Verdict:
-    described = patience.worker.description
-    context = Context(
-        op=item.op,
-        dtype=item.dtype,
-        contract=described.contract,
-        beta=described.beta,
-        ops=tuple(described.ops),
-        thorough=task.profile.thorough,
-        lacks=task.lacks.get(item.op, {}),
-    )
+    facts = {"thorough": task.profile.thorough, "lacks": task.lacks.get(item.op, {})}
+    context = Context.of(patience.worker.description, item.op, item.dtype, **facts)
     unfit = task.refused.get((item.op, item.dtype)) or clause.applies(context)
     if unfit is None and patience.spent >= _PATIENCE:
         unfit = f"not examined: {item.op} {item.dtype} kept crashing, hanging or running out of memory"

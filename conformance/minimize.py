@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from softcert.backends.types import Array
-from softcert.conformance.minimize_attention import smaller_attention
+from softcert.conformance.minimize_attention import rounder, smaller_attention
 from softcert.conformance.spec import Seedling
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _smaller(seedling: Seedling) -> Iterator[Seedling]:
     yield from _fewer_rows(seedling)
     yield from _fewer_elements(seedling)
     if seedling.size <= 64:
-        yield from _rounder(seedling)
+        yield from rounder(seedling, _simpler)
 
 
 def _with(seedling: Seedling, operands: tuple[Array, ...]) -> Seedling:
@@ -97,19 +97,6 @@ def _cut(a: Array, dimension: int, part: slice) -> Array:
     index: list[slice] = [slice(None)] * a.ndim
     index[dimension] = part
     return a[tuple(index)]
-
-
-def _rounder(seedling: Seedling) -> Iterator[Seedling]:
-    for k, operand in enumerate(seedling.operands):
-        values = operand.astype(np.float64)
-        for place in np.ndindex(operand.shape):
-            value = float(values[place])
-            for simpler in _simpler(value):
-                changed = operand.copy()
-                changed[place] = operand.dtype.type(simpler)
-                if changed[place] != operand[place]:
-                    operands = (*seedling.operands[:k], changed, *seedling.operands[k + 1 :])
-                    yield replace(seedling, operands=operands)
 
 
 def _simpler(value: float) -> Iterator[float]:

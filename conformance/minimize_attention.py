@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -11,16 +11,13 @@ from softcert.backends.ops import AXES
 from softcert.backends.types import Array
 from softcert.conformance.spec import Seedling
 
-#: Names of the operands by how many there are: of the forward ops, of the gradient's seedling, of a merge.
-_NAMES = {3: ("q", "k", "v"), 4: ("q", "k", "v", "dout"), 6: ("q", "k", "v", "out", "lse", "dout")}
-_MERGED = ("out_a", "lse_a", "out_b", "lse_b")
 #: Numbers that are tried to be made rounder, at the most.
 _MOST_ROUNDED = 48
 
 
 def smaller_attention(seedling: Seedling) -> Iterator[Seedling]:
     """Smaller seedlings, the boldest first."""
-    names = _names(seedling)
+    names = seedling.names
     yield from _plainer(seedling)
     if seedling.operands[0].ndim == 4:
         for half in _halves(len(seedling.operands[0])):
@@ -30,13 +27,8 @@ def smaller_attention(seedling: Seedling) -> Iterator[Seedling]:
         length = _length(seedling, names, axis)
         for kept in _halves(length):
             yield _cut(seedling, names, axis, kept)
-    yield from _rounder(seedling)
-
-
-def _names(seedling: Seedling) -> tuple[str, ...]:
-    count, first, second = len(seedling.operands), seedling.operands[0], seedling.operands[1]
-    merged = count == 4 and second.ndim == first.ndim - 1
-    return _MERGED if merged else _NAMES[count]
+    if sum(a.size for a in seedling.operands) <= _MOST_ROUNDED:
+        yield from rounder(seedling, _simpler)
 
 
 def _plainer(seedling: Seedling) -> Iterator[Seedling]:
@@ -117,23 +109,20 @@ def _one_head(seedling: Seedling, names: tuple[str, ...]) -> Iterator[Seedling]:
         )
 
 
-def _rounder(seedling: Seedling) -> Iterator[Seedling]:
-    """One number of the operands made rounder: 0, an integer, a few bits."""
-    if sum(a.size for a in seedling.operands) > _MOST_ROUNDED:
-        return
+def rounder(seedling: Seedling, simpler: Callable[[float], Iterable[float]]) -> Iterator[Seedling]:
+    """One number of the operands made rounder, in each of the ways that `simpler` gives for it."""
     for k, operand in enumerate(seedling.operands):
         for place in np.ndindex(operand.shape):
-            value = float(operand[place])
-            for simpler in _simpler(value):
+            for number in simpler(float(operand[place])):
                 changed = operand.copy()
-                changed[place] = operand.dtype.type(simpler)
+                changed[place] = operand.dtype.type(number)
                 if changed[place] != operand[place]:
-                    yield replace(
-                        seedling, operands=(*seedling.operands[:k], changed, *seedling.operands[k + 1 :])
-                    )
+                    operands = (*seedling.operands[:k], changed, *seedling.operands[k + 1 :])
+                    yield replace(seedling, operands=operands)
 
 
 def _simpler(value: float) -> Iterator[float]:
+    """0, an integer, two bits after the point; 1 and -1 are as simple as 0."""
     if not np.isfinite(value) or value in {0.0, 1.0, -1.0}:
         return
     yield 0.0

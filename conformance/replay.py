@@ -46,13 +46,7 @@ def replay(
     with Worker(spec, op=op, contract=as_contract(contract), limits=Limits()) as worker:
         described = worker.description
         require_taken(witness, described)
-        context = Context(
-            op=witness.op,
-            dtype=witness.dtype,
-            contract=described.contract,
-            beta=described.beta,
-            ops=tuple(described.ops),
-        )
+        context = Context.of(described, witness.op, witness.dtype)
         require_fitting(witness, clause, context)
         verdict = Verdict(clause=clause.id, op=witness.op, dtype=witness.dtype, status="pass", cases=1)
         unfit = clause.applies(context)

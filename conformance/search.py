@@ -312,14 +312,7 @@ def _performed(
 
 def _searched(worker: Worker, task: SearchTask, item: Item) -> Iterator[State | Found]:
     clause = next(c for c in CLAUSES if c.id == item.clause)
-    described = worker.description
-    context = Context(
-        op=item.op,
-        dtype=item.dtype,
-        contract=described.contract,
-        beta=described.beta,
-        ops=tuple(described.ops),
-    )
+    context = Context.of(worker.description, item.op, item.dtype)
     unfit = task.refused.get((item.op, item.dtype)) or clause.applies(context)
     if unfit is not None:
         yield Found(Verdict(clause.id, item.op, item.dtype, "skip", message=unfit), 0, (), {})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from softcert.backends.ops import DTYPES, OPS
+from softcert.backends.ops import DTYPES, OPERANDS, OPS
 from softcert.backends.types import Array, Output
 
 if TYPE_CHECKING:
@@ -25,6 +25,10 @@ ALL_OPS = (*FORWARD_OPS, *DERIVATIVE_OPS)
 EVERY_OP = OPS
 #: The ops of attention that take scores forward.
 ATTENTION_FORWARD_OPS = ("attention", "attention_lse")
+
+
+_MERGED = OPERANDS["attention_merge"]
+_GRADIENT = {3: OPERANDS["attention"], 4: ("q", "k", "v", "dout"), 6: OPERANDS["attention_vjp"]}
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,12 @@ class Seedling:
     def attends(self) -> bool:
         """Whether the operands are attention's, which has three or more of them."""
         return len(self.operands) > 2
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of attention's operands: of a merge, of a gradient with or without its forward pass."""
+        merged = len(self.operands) == 4 and self.operands[1].ndim < self.operands[0].ndim
+        return _MERGED if merged else _GRADIENT[len(self.operands)]
 
     def key(self) -> tuple[Any, ...]:
         """Hashable identity, bit for bit."""

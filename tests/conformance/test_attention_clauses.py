@@ -1,5 +1,7 @@
 """Every clause of attention lets a plain kernel pass, and breaks the one that has its fault."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,8 @@ import softcert
 from softcert.backends import Backend, Contract
 from softcert.backends.ops import ATTENTION_OPS
 from softcert.conformance.clauses import CLAUSES
+from softcert.conformance.model import RequestError
+from softcert.conformance.replay import replay
 from softcert.conformance.wire import witness_from_json, witness_to_json
 
 OF_ATTENTION = {c.id: c for c in CLAUSES if set(c.ops) <= set(ATTENTION_OPS)}
@@ -220,12 +224,42 @@ def test_every_clause_of_attention_owns_a_mutant():
 
 
 @pytest.mark.parametrize("clause", MUTANTS)
-def test_a_clause_catches_its_mutant(clause):
+def test_a_clause_catches_its_mutant_and_its_witness_can_be_replayed(clause):
     op, kernel, promised = MUTANTS[clause]
     verdict = checked(clause, op, kernel, **promised)
     assert verdict.status in {"fail", "error"}, verdict.message
     assert verdict.witness is not None
     assert verdict.message == verdict.witness.finding.message
+    backends = [Backend("again", {op: k}, ("float32",), Contract(**promised)) for k in (kernel, GOOD[op])]
+    same, right = (replay(verdict.witness, backend) for backend in backends)
+    assert same.status == verdict.status
+    # The plain kernel promises neither of these.
+    if clause not in {"attention.hidden-nan", "memory.growth"}:
+        assert right.status == "pass", right.message
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda c: replace(c, params={"axis": -1}), "'axis'"),
+        (lambda c: replace(c, params={"scale": float("inf")}), "scale"),
+        (lambda c: replace(c, params={"causal": 1.0}), "causal"),
+        (lambda c: replace(c, operands=c.operands[:2]), "2 operands"),
+        (
+            lambda c: replace(c, operands=(c.operands[0], c.operands[1], c.operands[2][..., :0, :])),
+            "fit together",
+        ),
+        (lambda c: replace(c, operands=tuple(a.astype(np.float64) for a in c.operands)), "float64"),
+        (lambda c: replace(c, mask=np.ones((7, 7), dtype=bool)), "broadcast"),
+        (lambda c: replace(c, mask=np.ones((1, 1), dtype=np.int8)), "int8"),
+    ],
+)
+def test_a_witness_of_a_call_that_attention_never_gets_is_refused(change, words):
+    op, kernel, _ = MUTANTS["attention.scale"]
+    witness = checked("attention.scale", op, kernel).witness
+    trial = replace(witness.trial, calls=(change(witness.trial.calls[0]),))
+    with pytest.raises(RequestError, match=words):
+        replay(replace(witness, trial=trial), Backend("kernel", {op: kernel}, ("float32",)))
 
 
 @pytest.mark.parametrize("clause", [c for c in OF_ATTENTION if c != "memory.growth"])
