@@ -6,6 +6,7 @@ subject's own library alone.
 
 from softcert.backends.contract import Contract
 from softcert.backends.isolation import Description, Limits, Worker
+from softcert.backends.library import include_folder
 from softcert.backends.loading import load
 from softcert.backends.ops import DTYPES, OPERANDS, OPS
 from softcert.backends.registry import Availability, available
@@ -44,5 +45,6 @@ __all__ = [
     "Worker",
     "as_dtype",
     "available",
+    "include_folder",
     "load",
 ]

@@ -15,7 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from softcert.backends.convert import Arrays, NotAnArrayError, array_kinds, as_result, present, same_bits
+from softcert.backends.array_kinds import array_kinds
+from softcert.backends.convert import NotAnArrayError, as_result, present, same_bits
+from softcert.backends.exception_text import UnsupportedError, call_foreign
+from softcert.backends.guarded import guarded
 from softcert.backends.ops import OPERANDS
 from softcert.backends.signature import Form, Role, read_forms
 from softcert.backends.types import Array
@@ -29,17 +32,17 @@ class AdaptedKernel:
     ----------
     function : the function as its author wrote it.
     op : the op that it computes.
-    torch_first : whether it more likely wants torch tensors than ndarrays.
+    first_kind : which arrays it more likely wants than NumPy's, as `preferred_kind` says.
     first_call_differs : the first call that it answered, one on harmless numbers, gave other bits than
         the same call made again.
     """
 
     function: Callable[..., Any]
     op: str
-    torch_first: bool = False
+    first_kind: str = ""
     forms: tuple[Form, ...] = field(init=False)
     first_call_differs: bool = field(default=False, init=False)
-    _plan: tuple[Form, Arrays] | None = field(default=None, init=False)
+    _plan: tuple[Form, str] | None = field(default=None, init=False)
     _ranks: dict[tuple[int, str], bool] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
@@ -56,22 +59,22 @@ class AdaptedKernel:
         Raises
         ------
         NotAnArrayError : the function returned something else than numbers.
-        TypeError : `beta` was asked of a function that takes none.
+        UnsupportedError : `beta` was asked of a function that takes none.
         """
         if beta is not None and not self.beta:
-            raise TypeError(f"{self.op} takes no beta")
+            raise UnsupportedError(f"{self.op} takes no beta")
         plan = self.prepare(*operands)
         if plan[0].has("axis"):
             return self._invoke(plan, operands, axis, beta)
         return self._without_axis(plan, operands, axis, beta)
 
-    def prepare(self, *operands: Array) -> tuple[Form, Arrays]:
+    def prepare(self, *operands: Array) -> tuple[Form, str]:
         """Find out how the function is called for operands like these, if that is not known yet."""
         operand = operands[0]
         if self._plan is None:
             self._plan = self._choose(operand.dtype)
         # Where nothing works, the real call will say why; another dtype may still fare better.
-        plan: tuple[Form, Arrays] = self._plan or (self.forms[0], "torch" if self.torch_first else "numpy")
+        plan: tuple[Form, str] = self._plan or (self.forms[0], self.first_kind or "numpy")
         if not plan[0].has("axis"):
             for rank in {1, 2, operand.ndim}:
                 self._takes(plan, rank, operand.dtype)
@@ -80,7 +83,7 @@ class AdaptedKernel:
 
     def _invoke(
         self,
-        plan: tuple[Form, Arrays],
+        plan: tuple[Form, str],
         operands: tuple[Array, ...],
         axis: int = -1,
         beta: float | None = None,
@@ -92,20 +95,20 @@ class AdaptedKernel:
         if buffer is not None:
             given["out"] = present(buffer, arrays)
         by_place, by_name = form.arguments(given)
-        returned = self.function(*by_place, **by_name)
+        returned = call_foreign(self.function, *by_place, **by_name)
         if returned is None and buffer is not None:
             return buffer
-        result = as_result(returned, operands[0].dtype)
+        result = call_foreign(as_result, returned, operands[0].dtype)
         if result.size == 0 and isinstance(returned, (list, tuple)):
             # A list of nothing has lost every dimension but the first.
             return _of_nothing(result, operands[0].shape, axis, self.op)
         return result
 
-    def _choose(self, dtype: np.dtype[Any]) -> tuple[Form, Arrays] | None:
+    def _choose(self, dtype: np.dtype[Any]) -> tuple[Form, str] | None:
         """First way of calling that a harmless input survives, if there is one."""
         # A function may know its arrays and yet not the 16-bit formats.
         probe_dtype = np.dtype(np.float32) if dtype.itemsize == 2 else dtype
-        kinds: Iterator[Arrays] = chain(array_kinds(torch_first=self.torch_first), ("list",))
+        kinds: Iterator[str] = chain(array_kinds(self.first_kind), ("list",))
         for arrays in kinds:
             for form in self.forms:
                 for rank in (2, 1):
@@ -119,17 +122,17 @@ class AdaptedKernel:
                         return form, arrays
         return None
 
-    def _survives(self, plan: tuple[Form, Arrays], operands: tuple[Array, ...]) -> bool:
+    def _survives(self, plan: tuple[Form, str], operands: tuple[Array, ...]) -> bool:
         return self._try(plan, operands) is not None
 
-    def _try(self, plan: tuple[Form, Arrays], operands: tuple[Array, ...]) -> Array | None:
+    def _try(self, plan: tuple[Form, str], operands: tuple[Array, ...]) -> Array | None:
         try:
-            return self._invoke(plan, operands)
+            return self._invoke(plan, guarded(operands))
         except Exception:  # noqa: BLE001 - whatever a foreign function raises is the probe's answer
             return None
 
     def _without_axis(
-        self, plan: tuple[Form, Arrays], operands: tuple[Array, ...], axis: int, beta: float | None
+        self, plan: tuple[Form, str], operands: tuple[Array, ...], axis: int, beta: float | None
     ) -> Array:
         """Call along the last axis, with as many dimensions at once as the function takes.
 
@@ -152,7 +155,7 @@ class AdaptedKernel:
             result = result.reshape(shape[:-1] + result.shape[only - 1 :])
         return np.moveaxis(result, -1, axis) if result.shape == shape else result
 
-    def _only_rank(self, plan: tuple[Form, Arrays], rank: int, dtype: np.dtype[Any]) -> int | None:
+    def _only_rank(self, plan: tuple[Form, str], rank: int, dtype: np.dtype[Any]) -> int | None:
         """The number of dimensions that the function insists on, if it is not `rank`."""
         vectors, matrices = (self._takes(plan, k, dtype) for k in (1, 2))
         if vectors:
@@ -162,7 +165,7 @@ class AdaptedKernel:
             return None
         return next((k for k in candidates if self._takes(plan, k, dtype)), None)
 
-    def _by_rows(self, plan: tuple[Form, Arrays], operands: tuple[Array, ...], beta: float | None) -> Array:
+    def _by_rows(self, plan: tuple[Form, str], operands: tuple[Array, ...], beta: float | None) -> Array:
         batch, length = operands[0].shape[:-1], operands[0].shape[-1]
         results = [
             self._invoke(plan, tuple(operand[index] for operand in operands), beta=beta)
@@ -176,7 +179,7 @@ class AdaptedKernel:
         stacked = np.stack(results)
         return stacked.reshape(batch + stacked.shape[1:])
 
-    def _takes(self, plan: tuple[Form, Arrays], rank: int, dtype: np.dtype[Any]) -> bool:
+    def _takes(self, plan: tuple[Form, str], rank: int, dtype: np.dtype[Any]) -> bool:
         """Whether the function takes arrays of so many dimensions."""
         key = (rank, dtype.name)
         if key not in self._ranks:

@@ -27,11 +27,12 @@ _FIELDS: Mapping[str, Rule] = MappingProxyType(
         "order_bitwise": SWITCH,
         "attention_weights": one_of(None, *DTYPES),
         "attention_scores": one_of(None, *DTYPES),
+        "attention_inputs": one_of(None, *DTYPES),
         "gradient_block": Rule(
             lambda value: value is None or integer(1, 2**31, "").allows(value), "a positive integer or None"
         ),
         "masked_row": one_of("zero", "nan", "mean", "any"),
-        "masked_lse": one_of("-inf", "nan", "+inf", "any"),
+        "masked_lse": one_of("-inf", "nan", "+inf", "zero", "any"),
         "masked_nan": one_of("ignored", "any"),
         "causal": one_of("bottom-right", "top-left"),
         "lse_base": one_of("e", "2"),
@@ -40,7 +41,14 @@ _FIELDS: Mapping[str, Rule] = MappingProxyType(
     }
 )
 #: The fields that may be None, for which a file without null writes "none".
-_OPTIONAL = ("compute", "accumulator", "attention_weights", "attention_scores", "gradient_block")
+_OPTIONAL = (
+    "compute",
+    "accumulator",
+    "attention_weights",
+    "attention_scores",
+    "attention_inputs",
+    "gradient_block",
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,8 @@ class Contract:
     accumulator : format of the sum, a dtype name; None is float32 for 16-bit inputs, else the input's.
     exp_ulp : largest error of the exponential (and logarithm), in ulps of the format computed in.
     form : "division" promises exp(x - max) / sum, whose error does not grow with an offset common to
-        the whole row; "any" also allows a change of base before the subtraction and exp(x - lse).
+        the whole row; "any" also allows a change of base before the subtraction and exp(x - lse), of
+        attention weights exp(score - lse).
     flush_subnormals : subnormal results may become zero.
     nan : "propagate", a NaN in the row makes the whole row NaN; "any" promises nothing.
     plus_inf : "nan", a +inf logit gives NaN at its own place; "any" promises nothing.
@@ -64,10 +73,12 @@ class Contract:
     attention_weights : format in which attention weights and dS are held before they are multiplied by a
         matrix, a dtype name; None is the input's own.
     attention_scores : format in which scores and dP are stored; None is that of the element-wise steps.
+    attention_inputs : format in which q and k are stored where the scale is applied to them, ahead of their
+        product; None is that of the element-wise steps.
     gradient_block : queries, and keys, after which the sums of dq, dk and dv are stored in the input's
         format; None where they are rounded once, in the end.
     masked_row : output of a query that sees no key: "zero", "nan", "mean" (of all values) or "any".
-    masked_lse : what its lse is: "-inf", "nan", "+inf" or "any".
+    masked_lse : what its lse is: "-inf", "nan", "+inf", "zero" or "any".
     masked_nan : "ignored", a NaN or an infinity at a key that is hidden does not matter; "any" promises so of
         finite numbers alone.
     causal : "bottom-right", query i sees key j iff j <= i + S - L; "top-left", iff j <= i.
@@ -91,9 +102,10 @@ class Contract:
     order_bitwise: bool = False
     attention_weights: str | None = None
     attention_scores: str | None = None
+    attention_inputs: str | None = None
     gradient_block: int | None = None
     masked_row: Literal["zero", "nan", "mean", "any"] = "zero"
-    masked_lse: Literal["-inf", "nan", "+inf", "any"] = "-inf"
+    masked_lse: Literal["-inf", "nan", "+inf", "zero", "any"] = "-inf"
     masked_nan: Literal["ignored", "any"] = "any"
     causal: Literal["bottom-right", "top-left"] = "bottom-right"
     lse_base: Literal["e", "2"] = "e"

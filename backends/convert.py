@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from importlib import import_module
 from numbers import Real
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from softcert.backends.array_kinds import ON_DEVICE
 from softcert.backends.types import Array, as_dtype
 
 #: torch.Tensor, whose type is not known where torch is not installed.
 Tensor: TypeAlias = Any
 #: Kinds of NumPy dtypes that are numbers: floating, signed, unsigned, truth values.
 _NUMBER_KINDS = "fiub"
-
-
-#: What a function wants its operands to be.
-Arrays = Literal["numpy", "torch", "list"]
 
 
 class NotAnArrayError(Exception):
@@ -46,21 +44,42 @@ def to_torch(array: Array) -> Tensor:
     return torch.from_numpy(array)
 
 
-def array_kinds(*, torch_first: bool) -> Iterator[Arrays]:
-    """Kinds of arrays that a function may want, the likeliest first; lists are left to the caller."""
-    if torch_first:
-        yield "torch"
-    yield "numpy"
-    # Asked after NumPy was tried, since a function may import torch only when it is called.
-    if not torch_first and "torch" in sys.modules:
-        yield "torch"
+def to_namespace(array: Array, name: str) -> object:
+    """Array of an array API namespace, over the memory of ours where DLPack can express it.
+
+    Parameters
+    ----------
+    array : any shape, strides and dtype.
+    name : the module, `jax.numpy` for one.
+
+    Raises
+    ------
+    TypeError : the namespace has no arrays of the dtype.
+    """
+    namespace = import_module(name)
+    try:
+        return namespace.from_dlpack(array)
+    except Exception:  # noqa: BLE001 - each library refuses a device, strides or a dtype in words of its own
+        return namespace.asarray(array)
 
 
-def present(array: Array, arrays: Arrays) -> object:
-    """The array as a function wants it."""
-    if arrays == "torch":
-        return to_torch(array)
-    return array.tolist() if arrays == "list" else array
+def present(array: Array, kind: str) -> object:
+    """The array as a function wants it: of a kind that `array_kinds` names, or a list."""
+    if kind == "numpy":
+        return array
+    if kind == "list":
+        return array.tolist()
+    if kind.startswith(ON_DEVICE):
+        return to_torch(array).to(kind.removeprefix(ON_DEVICE))
+    return to_torch(array) if kind == "torch" else to_namespace(array, kind)
+
+
+def wait_for(value: object) -> None:
+    """Wait until results that are computed in the background are there."""
+    for part in value if isinstance(value, (tuple, list)) else (value,):
+        wait = getattr(part, "block_until_ready", None)
+        if callable(wait):
+            wait()
 
 
 def from_torch(tensor: Tensor) -> Array:
@@ -144,10 +163,29 @@ def _as_array(value: object, dtype: np.dtype[Any]) -> Array:
     if torch is not None and isinstance(value, torch.Tensor):
         return from_torch(value)
     if hasattr(value, "__array__"):
-        return np.asarray(value)
+        try:
+            return np.asarray(value)
+        except Exception:
+            # Arrays on a device have the method, and say that they will not be copied unasked.
+            if not hasattr(value, "__dlpack__"):
+                raise
     if hasattr(value, "__dlpack__"):
-        return np.asarray(np.from_dlpack(value))
+        return _from_dlpack(value)
     raise NotAnArrayError(f"the kernel returned {_article(value)}, not an array of numbers")
+
+
+def _from_dlpack(value: Any) -> Array:
+    """Array over the memory of anything with DLPack; a copy on the host where that lies elsewhere."""
+    try:
+        return np.asarray(np.from_dlpack(value))
+    except Exception as error:  # noqa: BLE001 - each library refuses in words of its own
+        refusal = error
+    try:
+        return np.asarray(np.from_dlpack(value, device="cpu", copy=True))
+    except Exception:  # noqa: BLE001 - the same; the first refusal says more than that of the second try
+        raise NotAnArrayError(
+            f"the kernel returned {_article(value)} that NumPy cannot read: {refusal}"
+        ) from refusal
 
 
 def _from_sequence(values: list[Any] | tuple[Any, ...], dtype: np.dtype[Any]) -> Array:

@@ -10,6 +10,7 @@ import ctypes
 import math
 import mmap
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -83,6 +84,33 @@ class GuardedOperand:
         return output.size > 0 and self._memory.size > 0 and np.may_share_memory(output, self._memory)
 
 
+class GuardedResult:
+    """Memory for one result: NaN all over, poison before it, and behind it a page that nobody may touch.
+
+    Attributes
+    ----------
+    array : the result, C-contiguous.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        nbytes = math.prod(shape) * dtype.itemsize
+        # Never that of an operand: its addresses have to recur as those of operands.
+        memory = _protected_bytes(_whole_pages(nbytes) + mmap.PAGESIZE)
+        memory.fill(POISON)
+        self._before = memory[: memory.size - nbytes]
+        # Not a slice: an empty one would lie at the beginning.
+        self.array: Array = np.ndarray(shape, dtype, buffer=memory, offset=memory.size - nbytes)
+
+    def overrun(self) -> bool:
+        """Whether something was written before the result; behind it, nobody survives to be asked."""
+        return bool((self._before != POISON).any())
+
+
+def guarded(operands: Sequence[Array]) -> tuple[Array, ...]:
+    """Copies of operands, each before a page that nobody may touch: what reads past a trial's stops too."""
+    return tuple(GuardedOperand(operand, "contiguous").fresh_view() for operand in operands)
+
+
 def poison_free_memory(nbytes: int, blocks: int = 4) -> None:
     """Fill freed blocks of so many bytes with NaN, so that the kernel's `empty` arrays start as NaN."""
     held = [np.empty(nbytes, dtype=np.uint8) for _ in range(blocks)]
@@ -92,14 +120,18 @@ def poison_free_memory(nbytes: int, blocks: int = 4) -> None:
 
 def _guarded_bytes(nbytes: int) -> Bytes:
     """All bytes before a guard page, filled with poison; whole pages, at least one."""
-    page = mmap.PAGESIZE
-    room = max(math.ceil(nbytes / page), 1) * page
-    usable = _KEPT[room].pop() if _KEPT[room] else _protected_bytes(room, page)
+    room = _whole_pages(nbytes)
+    usable = _KEPT[room].pop() if _KEPT[room] else _protected_bytes(room)
     usable.fill(POISON)
     return usable
 
 
-def _protected_bytes(room: int, page: int) -> Bytes:
+def _whole_pages(nbytes: int) -> int:
+    return max(math.ceil(nbytes / mmap.PAGESIZE), 1) * mmap.PAGESIZE
+
+
+def _protected_bytes(room: int) -> Bytes:
+    page = mmap.PAGESIZE
     region = mmap.mmap(-1, room + page, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     whole = np.frombuffer(region, dtype=np.uint8)
     if _LIBC.mprotect(whole.ctypes.data + room, page, _PROT_NONE) != 0:

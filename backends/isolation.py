@@ -9,15 +9,16 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 
 from softcert.backends.contract import Contract
+from softcert.backends.forks import require_forkable
 from softcert.backends.ops import takes_scores
-from softcert.backends.process import WorkerDied, WorkerProcess, WorkerSilent
+from softcert.backends.process import INTRUDED, WorkerDied, WorkerProcess, WorkerSilent
 from softcert.backends.types import Array, Backend, Call, Failure, Output, Reply
 from softcert.errors import SubjectError
 
@@ -52,6 +53,7 @@ class Description:
     contract : its promises.
     beta : whether its softmax takes an inverse temperature.
     options : which keywords each op of attention takes, of `ATTENTION_OPTIONS`.
+    memory_seen : what memory a call takes can be measured; not where another program computes.
     versions : python, numpy and the subject's own libraries.
     machine : facts on which results may depend: system, architecture, processor, cpus, libc.
     compiles : a compiler is loaded, so that an op's first call may take long.
@@ -68,6 +70,37 @@ class Description:
     compiles: bool = False
     assumed: bool = False
     options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    memory_seen: bool = True
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return the description as a JSON-ready mapping."""
+        facts = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        options = {op: list(names) for op, names in self.options.items()}
+        return facts | {
+            "ops": list(self.ops),
+            "dtypes": list(self.dtypes),
+            "contract": self.contract.to_mapping(),
+            "versions": dict(self.versions),
+            "machine": dict(self.machine),
+            "options": options,
+        }
+
+    @classmethod
+    def from_mapping(cls, told: Mapping[str, Any]) -> Self:
+        """Description from what a worker, or a file, tells; SubjectError where its contract is none."""
+        return cls(
+            name=told["name"],
+            ops=tuple(told["ops"]),
+            dtypes=tuple(told["dtypes"]),
+            contract=Contract.from_mapping(told["contract"]),
+            beta=told["beta"],
+            versions=told["versions"],
+            machine=told["machine"],
+            compiles=told["compiles"],
+            assumed=told["assumed"],
+            options={op: tuple(options) for op, options in told["options"].items()},
+            memory_seen=told["memory_seen"],
+        )
 
 
 class Worker:
@@ -79,6 +112,8 @@ class Worker:
     op : the op that the subject's function computes, as for `load`.
     contract : overrides what the subject declares.
     limits : time and memory of loading and of each call.
+    timed : its speed is measured, so that threads of OpenMP wait as they are used to. Else they sleep while
+        they wait: spinning, they take the processors from each other where several workers run.
 
     Attributes
     ----------
@@ -97,8 +132,10 @@ class Worker:
         op: str | None = None,
         contract: Contract | None = None,
         limits: Limits = Limits(),
+        timed: bool = False,
     ) -> None:
         self._subject = subject
+        self._timed = timed
         self._op = op
         self._contract = contract
         self._limits = limits
@@ -168,8 +205,10 @@ class Worker:
             return self._understood(reply, arrays)
         except WorkerSilent:
             return self._hung(call, allowed)
-        except (WorkerDied, KeyError, TypeError, ValueError, IndexError):
-            return self._died()
+        except WorkerDied as event:
+            return self._died(str(event))
+        except (KeyError, TypeError, ValueError, IndexError):
+            return self._died(INTRUDED)
         except BaseException:
             # An interrupted exchange leaves half a reply behind.
             self.close()
@@ -186,10 +225,10 @@ class Worker:
 
     def _understood(self, reply: Mapping[str, Any], arrays: tuple[Array, ...]) -> Reply:
         if reply["reply"] == "failure":
-            if reply["kind"] == "memory":
-                # What filled the memory may still be held there.
+            if reply["kind"] == "memory" or reply["lost"]:
+                # What filled the memory may still be held there; a program that is lost is not started anew.
                 self.close()
-            return Failure(reply["kind"], str(reply["message"]))
+            return Failure(reply["kind"], str(reply["message"]), bool(reply["by_subject"]))
         count = int(reply["results"])
         values, distinct = arrays[:count], arrays[count:] or None
         memory = reply["peak_bytes"], reply["kept_bytes"]
@@ -203,9 +242,9 @@ class Worker:
         where = f"; it was at {place}" if place else ""
         return Failure("hang", f"no result within {allowed:g} s{where}")
 
-    def _died(self) -> Failure:
+    def _died(self, otherwise: str) -> Failure:
         assert self._process is not None  # noqa: S101 - it was just asked
-        message = self._process.obituary()
+        message = self._process.obituary(otherwise)
         self.close()
         return Failure("crash", message)
 
@@ -223,14 +262,16 @@ class Worker:
     # --- loading ---------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        fresh = isinstance(self._subject, str)
-        order = self._order() if fresh else None
-        self._process = WorkerProcess(
-            None if isinstance(self._subject, str) else self._restricted(self._subject),
-            self._limits.memory_bytes,
-        )
+        order, backend = None, None
+        if isinstance(self._subject, str):
+            order = self._order()
+        else:
+            require_forkable(self._subject)
+            backend = self._restricted(self._subject)
+        self._process = WorkerProcess(backend, self._limits.memory_bytes, timed=self._timed)
         try:
             reply, _ = self._process.exchange(order, (), self._limits.load_seconds)
+            described = None if reply["reply"] == "unloadable" else _described(reply)
         except WorkerSilent:
             place = self._process.traced(ask=True)
             self.close()
@@ -238,17 +279,18 @@ class Worker:
             raise SubjectError(
                 f"loading {self._name} took longer than {self._limits.load_seconds:g} s{where}"
             ) from None
-        except WorkerDied:
-            message = self._process.obituary().replace("during the call", "").strip()
+        except (WorkerDied, KeyError, TypeError, ValueError, AttributeError) as event:
+            otherwise = str(event) if isinstance(event, WorkerDied) else INTRUDED
+            message = self._process.obituary(otherwise)
             self.close()
             raise SubjectError(f"loading {self._name} failed: {message}") from None
         except BaseException:
             self.close()
             raise
-        if reply["reply"] == "unloadable":
+        if described is None:
             self.close()
-            raise SubjectError(str(reply["message"]))
-        self._description = _described(reply)
+            raise SubjectError(str(reply.get("message")))
+        self._description = described
 
     @property
     def _name(self) -> str:
@@ -284,18 +326,7 @@ def _work(call: Call) -> int:
 
 
 def _described(reply: Mapping[str, Any]) -> Description:
-    return Description(
-        name=reply["name"],
-        ops=tuple(reply["ops"]),
-        dtypes=tuple(reply["dtypes"]),
-        contract=Contract.from_mapping(reply["contract"]),
-        beta=reply["beta"],
-        versions=reply["versions"],
-        machine=reply["machine"],
-        compiles=reply["compiles"],
-        assumed=reply["assumed"],
-        options={op: tuple(options) for op, options in reply["options"].items()},
-    )
+    return Description.from_mapping(reply)
 
 
 def _check(call: Call, description: Description) -> None:

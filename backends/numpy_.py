@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from softcert.backends import numpy_attention
 from softcert.backends.contract import Contract
 from softcert.backends.ops import DTYPES
 from softcert.backends.types import Array, Backend
@@ -144,7 +145,7 @@ def naive_logsumexp(x: Array, axis: int = -1) -> Array:
 
 
 def numpy_backend() -> Backend:
-    """Backend `numpy`: the safe kernels of this module, in every dtype."""
+    """Backend `numpy`: the safe kernels of this module and of `numpy_attention`, in every dtype."""
     return Backend(
         name="numpy",
         ops={
@@ -153,9 +154,13 @@ def numpy_backend() -> Backend:
             "logsumexp": logsumexp,
             "softmax_vjp": softmax_vjp,
             "softmax_jvp": softmax_jvp,
+            "attention": numpy_attention.attention,
+            "attention_lse": numpy_attention.attention_lse,
+            "attention_vjp": numpy_attention.attention_vjp,
+            "attention_merge": numpy_attention.attention_merge,
         },
         dtypes=DTYPES,
-        contract=Contract(form="division"),
+        contract=Contract(form="division", memory="linear"),
         beta=True,
         versions={"numpy": np.__version__},
     )
@@ -165,7 +170,11 @@ def naive_backend() -> Backend:
     """Backend `numpy-naive`: no maximum is subtracted; shipped to be seen failing."""
     return Backend(
         name="numpy-naive",
-        ops={"softmax": naive_softmax, "logsumexp": naive_logsumexp},
+        ops={
+            "softmax": naive_softmax,
+            "logsumexp": naive_logsumexp,
+            "attention": numpy_attention.naive_attention,
+        },
         dtypes=DTYPES,
         versions={"numpy": np.__version__},
     )

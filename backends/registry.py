@@ -1,6 +1,6 @@
 """The registered backends: names first, code only when one is asked for.
 
-`REGISTERED` is a literal table from names to dotted paths, so that listing the names imports no
+`REGISTERED` is a literal table from names to places in this room, so that listing the names imports no
 framework. Other packages add theirs through the entry-point group `softcert.backends`, each entry a
 `Backend` or a function of no arguments that makes one.
 """
@@ -22,23 +22,42 @@ GROUP = "softcert.backends"
 
 
 class Registered(NamedTuple):
-    """Where a backend's code is, the library that it needs, and how one installs that."""
+    """Where a backend's code is, what it needs, and how one installs that.
+
+    Attributes
+    ----------
+    target : `module:function` that makes the backend, below softcert.backends.
+    libraries : the modules that it imports, the one that it is about first.
+    install : the command.
+    distribution : what the first library is installed as, where that is not its own name.
+    """
 
     target: str
-    library: str
+    libraries: tuple[str, ...]
     install: str
+    distribution: str = ""
 
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The libraries that are not installed here; none of them is imported."""
+        return tuple(name for name in self.libraries if find_spec(name) is None)
+
+
+_NUMPY, _TORCH, _PEERS = (
+    f"pip install {what}" for what in ("numpy", "'softcert[torch]'", "'softcert[peers]'")
+)
 
 REGISTERED: Mapping[str, Registered] = MappingProxyType(
     {
-        "numpy": Registered("softcert.backends.numpy_:numpy_backend", "numpy", "pip install numpy"),
-        "numpy-naive": Registered("softcert.backends.numpy_:naive_backend", "numpy", "pip install numpy"),
-        "scipy": Registered(
-            "softcert.backends.scipy_:scipy_backend", "scipy", "pip install 'softcert[peers]'"
-        ),
-        "torch": Registered(
-            "softcert.backends.torch_:torch_backend", "torch", "pip install 'softcert[torch]'"
-        ),
+        "jax": Registered("jax_:jax_backend", ("jax",), _PEERS),
+        "numpy": Registered("numpy_:numpy_backend", ("numpy",), _NUMPY),
+        "numpy-naive": Registered("numpy_:naive_backend", ("numpy",), _NUMPY),
+        "onnxruntime": Registered("onnxruntime_:onnxruntime_backend", ("onnxruntime", "onnx"), _PEERS),
+        "scipy": Registered("scipy_:scipy_backend", ("scipy",), _PEERS),
+        "sklearn": Registered("sklearn_:sklearn_backend", ("sklearn",), _PEERS, "scikit-learn"),
+        "torch": Registered("torch_:torch_backend", ("torch",), _TORCH),
+        "torch-sdpa-flash": Registered("torch_sdpa:flash_backend", ("torch",), _TORCH),
+        "torch-sdpa-math": Registered("torch_sdpa:math_backend", ("torch",), _TORCH),
     }
 )
 
@@ -78,13 +97,13 @@ def resolve(name: str) -> Backend:
     if plugins:
         return _resolve_plugin(name, plugins[0])
     entry = REGISTERED[name]
-    if find_spec(entry.library) is None:
-        raise SubjectError(f"backend {name!r} needs {entry.library}: {entry.install}")
+    if entry.missing:
+        raise SubjectError(f"backend {name!r} needs {' and '.join(entry.missing)}: {entry.install}")
     module, _, attribute = entry.target.partition(":")
     try:
-        backend = getattr(import_module(module), attribute)()
+        backend = getattr(import_module(f"softcert.backends.{module}"), attribute)()
     except ImportError as error:
-        raise SubjectError(f"backend {name!r} cannot import {entry.library}: {error}") from error
+        raise SubjectError(f"backend {name!r} cannot import {entry.libraries[0]}: {error}") from error
     assert isinstance(backend, Backend)  # noqa: S101 - the table above names only such functions
     return backend
 
@@ -98,12 +117,14 @@ def unknown_name(name: str) -> str:
 
 
 def _library_state(entry: Registered) -> Availability:
-    if find_spec(entry.library) is None:
-        return Availability(runs=False, detail=f"{entry.library} is not installed: {entry.install}")
+    if entry.missing:
+        lacking = f"{' and '.join(entry.missing)} {'is' if len(entry.missing) == 1 else 'are'}"
+        return Availability(runs=False, detail=f"{lacking} not installed: {entry.install}")
+    library = entry.distribution or entry.libraries[0]
     try:
-        return Availability(runs=True, detail=f"{entry.library} {version(entry.library)}")
+        return Availability(runs=True, detail=f"{library} {version(library)}")
     except PackageNotFoundError:
-        return Availability(runs=True, detail=f"{entry.library} (version unknown)")
+        return Availability(runs=True, detail=f"{library} (version unknown)")
 
 
 def _plugins() -> dict[str, tuple[EntryPoint, ...]]:
@@ -124,7 +145,7 @@ def _plugin_state(name: str, plugins: tuple[EntryPoint, ...]) -> Availability:
 
 
 def _clash(name: str, plugins: tuple[EntryPoint, ...]) -> str:
-    claims = [REGISTERED[name].target] if name in REGISTERED else []
+    claims = [f"softcert.backends.{REGISTERED[name].target}"] if name in REGISTERED else []
     claims += [point.value for point in plugins]
     return f"the name {name!r} is claimed by {' and '.join(claims)}"
 

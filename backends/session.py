@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from softcert.backends import fpenv, memory
 from softcert.backends.adapt import AdaptedKernel
 from softcert.backends.adapt_attention import AdaptedAttention
-from softcert.backends.convert import NotAnArrayError, as_results, same_bits
+from softcert.backends.canonical import CanonicalKernel
+from softcert.backends.command import CommandKernel
+from softcert.backends.convert import NotAnArrayError, as_results, same_bits, wait_for
+from softcert.backends.exception_text import call_foreign, describe_exception, raised_by_subject
 from softcert.backends.guarded import GuardedOperand, poison_free_memory
-from softcert.backends.loading import describe_exception
+from softcert.backends.program import ProgramLostError
 from softcert.backends.types import Array, Backend, Call, Failure, Kernel, Output, Reply
 
 #: Earlier results watched for changes; a pool of buffers is rarely larger. Large ones are watched alone.
 _REMEMBERED = 8
 _LARGEST_REMEMBERED = 1 << 16
-#: What allocators outside Python say when the limit is reached.
+#: What allocators outside this Python say when the limit is reached.
 _OUT_OF_MEMORY = (
     "can't allocate memory",
     "not enough memory",
     "out of memory",
     "bad_alloc",
+    "memoryerror",
     "cannot allocate memory",
 )
 #: Kernels that find out on the first call how their function is called.
@@ -38,12 +44,17 @@ class Session:
     backend : the loaded subject.
     loading_effects : what loading it did to the floating-point environment, reported with every call,
         since every process that loads the subject suffers it.
+
+    Attributes
+    ----------
+    lost : the subject is a program that answers no more.
     """
 
     def __init__(self, backend: Backend, loading_effects: tuple[str, ...] = ()) -> None:
         self._backend = backend
         self._loading_effects = loading_effects
         self._earlier: deque[tuple[Array, Array]] = deque(maxlen=_REMEMBERED)
+        self.lost = False
 
     def perform(self, call: Call) -> Reply:
         """Reply to one call; whatever the kernel raises becomes a Failure."""
@@ -51,15 +62,17 @@ class Session:
             return self._perform(call, self._backend.ops[call.op])
         except NotAnArrayError as error:
             return Failure("output", str(error))
+        except ProgramLostError as error:
+            self.lost = True
+            return Failure("memory" if _is_scarcity(str(error)) else error.kind, str(error))
         except BaseException as error:  # noqa: BLE001 - SystemExit and KeyboardInterrupt are the subject's too
-            if isinstance(error, MemoryError):
-                return Failure("memory", describe_exception(error))
-            message = describe_exception(error)
-            scarce = any(words in message.lower() for words in _OUT_OF_MEMORY)
-            return Failure("memory" if scarce else "exception", message)
+            message, by_subject = describe_exception(error), raised_by_subject(error)
+            if _is_scarcity(message) or issubclass(type(error), MemoryError):
+                return Failure("memory", message)
+            place = "" if by_subject else " (outside of the subject's code)"
+            return Failure("exception", message + place, by_subject)
         finally:
-            if fpenv.disturbed():
-                fpenv.restore()
+            _environment_restored()
 
     def _perform(self, call: Call, kernel: Kernel) -> Output:
         operands = [GuardedOperand(a, layout) for a, layout in zip(call.arrays, _layouts(call), strict=True)]
@@ -69,13 +82,16 @@ class Session:
             kernel.prepare(*call.operands)
             if kernel.first_call_differs:
                 effects["first-call-differs"] = None
+            effects.update(dict.fromkeys(_environment_restored()))
         fastest, last, distinct = float("inf"), None, None
-        watch = memory.Peak() if call.measured else None
+        # A command's memory is that of another process, whose collector gives back when it likes.
+        watch = memory.Peak() if call.measured and not isinstance(kernel, CommandKernel) else None
         for _ in range(max(call.repeat, 1)):
-            for nbytes in {a.nbytes for a in call.operands}:
+            for nbytes in {a.nbytes for a in call.operands} | _result_sizes(call):
                 poison_free_memory(nbytes)
             views = [operand.fresh_view() for operand in operands]
-            seconds, results = _timed(kernel, views, call)
+            seconds, results, beside = _timed(kernel, views, call)
+            effects.update(dict.fromkeys(beside))
             fastest = min(fastest, seconds)
             # Copied before the operands are put right, in whose memory they may lie.
             values = tuple(result.copy() for result in results)
@@ -113,10 +129,31 @@ class Session:
                 operand.restore()
         if not all(same_bits(*earlier) for earlier in self._earlier):
             effects.append("earlier-output-changed")
-        environment = fpenv.disturbed()
-        if environment:
-            fpenv.restore()
-        return effects + list(environment)
+        return effects + list(_environment_restored())
+
+
+def _environment_restored() -> tuple[str, ...]:
+    """What the floating-point environment was disturbed by; it is as it should be again."""
+    found = fpenv.disturbed()
+    if found:
+        fpenv.restore()
+    return found
+
+
+def _result_sizes(call: Call) -> set[int]:
+    """Bytes of results that are not as large as an operand."""
+    first = call.operands[0]
+    if call.op == "logsumexp":
+        return {first.nbytes // max(first.shape[int(call.params["axis"])], 1)}
+    if call.op not in {"attention", "attention_lse"}:
+        return set()
+    rows = math.prod(first.shape[:-1])
+    wide = rows * call.operands[2].shape[-1] * first.itemsize
+    return {wide, rows * max(first.itemsize, 4)}
+
+
+def _is_scarcity(message: str) -> bool:
+    return any(words in message.lower() for words in _OUT_OF_MEMORY)
 
 
 def _layouts(call: Call) -> list[str]:
@@ -129,19 +166,29 @@ def _same(some: Sequence[Array], others: Sequence[Array]) -> bool:
     return len(some) == len(others) and all(map(same_bits, some, others))
 
 
-def _timed(kernel: Kernel, views: list[Array], call: Call) -> tuple[float, tuple[Array, ...]]:
-    """Wall time of the kernel, and its results as arrays over their own memory."""
+def _timed(
+    kernel: Kernel, views: list[Array], call: Call
+) -> tuple[float, tuple[Array, ...], tuple[str, ...]]:
+    """Wall time of the kernel, its results as arrays over their own memory, and what it wrote besides."""
     params: dict[str, Any] = dict(call.params)
     if call.mask is not None:
         *views, params["mask"] = views
+    effects: tuple[str, ...] = ()
+    call_it = kernel if isinstance(kernel, ADAPTED) else partial(call_foreign, kernel)
     start = time.perf_counter()
-    returned = kernel(*views, **params)
-    seconds = time.perf_counter() - start
-    results = as_results(returned, call.operands[0].dtype, call.result_names)
+    if isinstance(kernel, CanonicalKernel):
+        outcome = call_foreign(kernel.watched, *views, **params)
+        seconds, effects = outcome.seconds, outcome.side_effects
+        results = outcome.results
+    else:
+        returned = call_it(*views, **params)
+        call_foreign(wait_for, returned)
+        seconds = time.perf_counter() - start
+        results = call_foreign(as_results, returned, call.operands[0].dtype, call.result_names)
     given = sum(operand.nbytes for operand in call.operands)
     for result in results:
         if result.nbytes > 64 * given + (1 << 20):
             raise NotAnArrayError(
                 f"the kernel returned an array of shape {result.shape}, far larger than its input"
             )
-    return seconds, results
+    return seconds, results, effects

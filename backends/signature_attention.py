@@ -12,13 +12,15 @@ from typing import Any
 from softcert.backends.ops import ATTENTION_OPTIONS, OPERANDS, takes_scores
 from softcert.errors import SubjectError
 
-#: Other names of the keywords, for each the canonical one first; `gqa` has to be told of shared heads.
+#: Other names of the keywords, for each the canonical one first; `gqa` has to be told of shared heads, and
+#: `bias` takes a mask that is added, where `mask` takes none.
 _OPTIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "scale": ("scale", "sm_scale", "softmax_scale", "scaling", "scale_factor"),
         "causal": ("causal", "is_causal"),
         "mask": ("mask", "attn_mask", "attention_mask"),
         "gqa": ("enable_gqa",),
+        "bias": ("bias", "attn_bias"),
     }
 )
 #: Other names of operands, in small letters, for functions that take them in another order.
@@ -43,12 +45,14 @@ class AttentionForm:
     ----------
     order : the operands in the order in which the function takes them, by number.
     named : for operands that go by name, the name, by number.
-    options : the name of each keyword of `ATTENTION_OPTIONS` (and "gqa") that the function takes.
+    options : the name of each keyword of `ATTENTION_OPTIONS` (and "gqa", "bias") that the function takes.
+    heads_behind : the function has its heads behind queries and keys, (batch, queries, heads, features).
     """
 
     order: tuple[int, ...]
     named: Mapping[int, str]
     options: Mapping[str, str]
+    heads_behind: bool = False
 
     def arguments(
         self, operands: Sequence[Any], options: Mapping[str, Any]
@@ -106,7 +110,8 @@ def _guesses(everything: tuple[int, ...], op: str) -> tuple[AttentionForm, ...]:
 def _options(named: Sequence[Parameter], op: str, *, open_ended: bool) -> dict[str, str]:
     if not takes_scores(op):
         return {}
-    present = {p.name for p in named}
+    # A bias without a default is more than an additive mask by another name.
+    present = {p.name for p in named if p.name not in _OPTIONS["bias"] or p.default is not Parameter.empty}
     found = {}
     for option, names in _OPTIONS.items():
         name = next((n for n in names if n in present), None)

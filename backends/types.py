@@ -144,6 +144,7 @@ SIDE_EFFECTS: Mapping[str, str] = MappingProxyType(
     {
         "input-modified": "an input array was changed by the call",
         "output-aliases-input": "the output shares memory with an input",
+        "wrote-outside": "the call wrote outside the memory of its output",
         "earlier-output-changed": "a result handed out earlier was changed by this call",
         "first-call-differs": "the first call in a process gave other bits than the same call made again",
         "flush-to-zero": "the call left the processor flushing subnormals to zero",
@@ -160,10 +161,13 @@ class Failure:
     ----------
     kind : exception, crash, hang, memory (limits included), or output (not an array of numbers).
     message : one sentence, the exception's own words included.
+    by_subject : an exception was raised by the subject, or says what it does not take; if not, by what
+        softcert does around it.
     """
 
     kind: Literal["exception", "crash", "hang", "memory", "output"]
     message: str
+    by_subject: bool = True
 
 
 Reply = Output | Failure

@@ -20,7 +20,8 @@ from softcert.backends.ops import DTYPES
 from softcert.backends.types import Array, as_dtype
 
 _PREFIX = struct.Struct("=4sI")
-_MAGIC = b"SCF1"
+#: How every frame begins.
+MAGIC = b"SCF1"
 #: No header comes near this; a longer one is not ours.
 _LONGEST_HEADER = 1 << 24
 
@@ -40,7 +41,7 @@ def pack(header: Mapping[str, Any], arrays: Sequence[Array] = ()) -> list[bytes 
     """Pieces of a frame, in the order in which they are sent."""
     listed = [{"dtype": array.dtype.name, "shape": list(array.shape)} for array in arrays]
     text = json.dumps({**header, "arrays": listed}).encode()
-    pieces: list[bytes | memoryview] = [_PREFIX.pack(_MAGIC, len(text)) + text]
+    pieces: list[bytes | memoryview] = [_PREFIX.pack(MAGIC, len(text)) + text]
     for array in arrays:
         if array.size:
             flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
@@ -63,8 +64,12 @@ def send(connection: socket.socket, header: Mapping[str, Any], arrays: Sequence[
         connection.sendall(piece)
 
 
-def receive(read: Reader) -> tuple[dict[str, Any], tuple[Array, ...]]:
+def receive(read: Reader, most_bytes: int | None = None) -> tuple[dict[str, Any], tuple[Array, ...]]:
     """Read one frame: its header and its arrays, freshly allocated.
+
+    Parameters
+    ----------
+    most_bytes : how large all arrays may be together; None trusts the other end.
 
     Raises
     ------
@@ -73,17 +78,24 @@ def receive(read: Reader) -> tuple[dict[str, Any], tuple[Array, ...]]:
     prefix = bytearray(_PREFIX.size)
     read(memoryview(prefix))
     magic, length = _PREFIX.unpack(prefix)
-    if magic != _MAGIC or length > _LONGEST_HEADER:
+    if magic != MAGIC or length > _LONGEST_HEADER:
         raise BrokenFrameError("the reply does not start as a frame does")
     text = bytearray(length)
     read(memoryview(text))
     try:
         header: dict[str, Any] = json.loads(text)
-        listed = [(_dtype(entry["dtype"]), tuple(entry["shape"])) for entry in header.pop("arrays")]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        listed = [(_dtype(entry["dtype"]), _shape(entry["shape"])) for entry in header.pop("arrays")]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BrokenFrameError(f"the reply's header cannot be read: {error}") from error
+    announced = sum(math.prod(shape) * dtype.itemsize for dtype, shape in listed)
+    if most_bytes is not None and announced > most_bytes:
+        raise BrokenFrameError(
+            f"the reply announces {announced} bytes of arrays, far more than its input has"
+        )
     arrays = []
     for dtype, shape in listed:
+        if math.prod(shape) * dtype.itemsize > np.iinfo(np.intp).max:
+            raise BrokenFrameError("the reply announces more than any memory holds")
         raw = np.empty(math.prod(shape) * dtype.itemsize, dtype=np.uint8)
         if raw.size:
             read(memoryview(raw.data))
@@ -104,13 +116,22 @@ def read_blocking(connection: socket.socket) -> Reader:
     return read
 
 
+def _shape(lengths: object) -> tuple[int, ...]:
+    if not isinstance(lengths, list) or not all(type(n) is int and n >= 0 for n in lengths):
+        raise ValueError(f"{lengths!r} is no shape")
+    return tuple(lengths)
+
+
 def _dtype(name: str) -> np.dtype[Any]:
     if name in DTYPES:
         return as_dtype(name)
     try:
-        return np.dtype(name)
+        dtype: np.dtype[Any] = np.dtype(name)
     except TypeError:
         import ml_dtypes
 
-        dtype: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
-        return dtype
+        dtype = np.dtype(getattr(ml_dtypes, name))
+    if dtype.hasobject or not dtype.itemsize:
+        # Bytes that arrive are no addresses of objects.
+        raise ValueError(f"{name!r} is no dtype of numbers")
+    return dtype

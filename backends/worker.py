@@ -14,12 +14,13 @@ import socket
 import sys
 import warnings
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from softcert.backends import fpenv, lifeline, wire
+from softcert.backends import command, fpenv, wire
 from softcert.backends.contract import Contract
 from softcert.backends.loading import load
 from softcert.backends.ops import ATTENTION_OPTIONS, takes_scores
@@ -34,7 +35,7 @@ _RESERVED_PER_CPU = 160 << 20
 # --- the loop -----------------------------------------------------------------------------------------
 
 
-def serve(connection: socket.socket, backend: Backend, limits: Mapping[str, int]) -> None:
+def serve(connection: socket.socket, backend: Backend, limits: Mapping[str, int], token: str = "") -> None:
     """Describe the backend, then answer calls until the other end closes.
 
     Parameters
@@ -42,11 +43,14 @@ def serve(connection: socket.socket, backend: Backend, limits: Mapping[str, int]
     connection : stream to the judge.
     backend : the loaded subject.
     limits : `memory_bytes`, what the process may allocate beyond what it has now.
+    token : that of the order, which the description answers.
     """
     effects = fpenv.disturbed()
     if effects:
         fpenv.restore()
-    wire.send(connection, description_of(backend))
+    wire.send(connection, {**description_of(backend), "token": token})
+    for program in command.commands_of(backend):
+        program.confine(limits["memory_bytes"])
     _limit_memory(limits["memory_bytes"])
     session = Session(backend, effects)
     read, process = wire.read_blocking(connection), os.getpid()
@@ -59,7 +63,7 @@ def serve(connection: socket.socket, backend: Backend, limits: Mapping[str, int]
         if os.getpid() != process:
             # The kernel forked and let the child return: only the original may speak.
             os._exit(0)
-        _answer(connection, reply)
+        _answer(connection, reply, header["token"], lost=session.lost)
 
 
 def _call_of(header: Mapping[str, Any], arrays: tuple[Array, ...]) -> Call:
@@ -68,11 +72,12 @@ def _call_of(header: Mapping[str, Any], arrays: tuple[Array, ...]) -> Call:
     return Call(header["op"], operands, params, layout, header["repeat"], mask, header["measured"])
 
 
-def _answer(connection: socket.socket, reply: Reply) -> None:
+def _answer(connection: socket.socket, reply: Reply, token: str, *, lost: bool) -> None:
     if isinstance(reply, Failure):
-        wire.send(connection, {"reply": "failure", "kind": reply.kind, "message": reply.message})
+        wire.send(connection, {"reply": "failure", "token": token, "lost": lost, **asdict(reply)})
         return
     header = {
+        "token": token,
         "reply": "output",
         "results": len(reply.values),
         "seconds": reply.seconds,
@@ -94,6 +99,7 @@ def description_of(backend: Backend) -> dict[str, Any]:
         "contract": backend.contract.to_mapping(),
         "beta": backend.beta,
         "options": {op: list(options_of(kernel)) for op, kernel in backend.ops.items() if takes_scores(op)},
+        "memory_seen": not command.commands_of(backend),
         "versions": {
             "python": platform.python_version(),
             "numpy": np.__version__,
@@ -151,38 +157,26 @@ def _lower_limit(which: int, limit: int) -> None:
 # --- starting -----------------------------------------------------------------------------------------
 
 
-def prepare(lifeline_fd: int, trace_fd: int) -> None:
-    """Make the process, leader of its group, ready for foreign code.
+def prepare(trace_fd: int) -> None:
+    """Make the process ready for foreign code.
 
     Parameters
     ----------
-    lifeline_fd : socket whose other end the judge alone holds; when that closes, the group is killed.
     trace_fd : file that gets the Python traceback of a crash, and of SIGUSR1.
     """
     warnings.simplefilter("ignore")
     faulthandler.enable(file=trace_fd, all_threads=False)
     faulthandler.register(signal.SIGUSR1, file=trace_fd, all_threads=False)
-    _adopt_orphans()
-    lifeline.bind(lifeline_fd)
 
 
-def _adopt_orphans() -> None:
-    """Become the parent of grandchildren whose parent ends, so that the judge can find them."""
-    import ctypes
+def main(stream_fd: int, trace_fd: int) -> None:
+    """Serve the subject that the first frame on the stream to the judge names.
 
-    set_child_subreaper = 36
-    ctypes.CDLL(None).prctl(set_child_subreaper, 1, 0, 0, 0)
-
-
-def main() -> None:
-    """Serve the subject that the first frame on the given descriptor names.
-
-    The command line holds three file descriptors: stream to the judge, lifeline, trace file.
+    Parameters
+    ----------
+    stream_fd : socket to the judge. trace_fd : as for `prepare`.
     """
-    stream_fd, lifeline_fd, trace_fd = (int(word) for word in sys.argv[1:4])
-    # The subject sees no arguments, as it sees no input.
-    sys.argv[:] = ["softcert-worker"]
-    prepare(lifeline_fd, trace_fd)
+    prepare(trace_fd)
     connection = socket.socket(fileno=stream_fd)
     order, _ = wire.receive(wire.read_blocking(connection))
     sys.path.extend(path for path in order["path"] if path not in sys.path)
@@ -190,12 +184,8 @@ def main() -> None:
     try:
         backend = load(order["subject"], order["op"], contract)
     except SubjectError as error:
-        wire.send(connection, {"reply": "unloadable", "message": str(error)})
+        wire.send(connection, {"reply": "unloadable", "token": order["token"], "message": str(error)})
         return
     warnings.resetwarnings()
     warnings.simplefilter("ignore")
-    serve(connection, backend, order["limits"])
-
-
-if __name__ == "__main__":
-    main()
+    serve(connection, backend, order["limits"], order["token"])

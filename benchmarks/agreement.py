@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softcert import reference
-from softcert.conformance.families import FAMILIES, make_row
+from softcert.conformance.inputs.families import FAMILIES, make_row
 from softcert.reference.enclosure import numpy_dtype
 
 Floats = NDArray[np.float64]

@@ -20,16 +20,16 @@ from simulated_machine import ORDERS, WAYS, Float, Machine
 
 from softcert.backends.contract import Contract
 from softcert.backends.types import as_dtype
-from softcert.conformance.attention_arithmetic import AttentionArithmetic, attention_arithmetic
-from softcert.conformance.attention_backward_bounds import (
+from softcert.conformance.bounds.attention_arithmetic import AttentionArithmetic, attention_arithmetic
+from softcert.conformance.bounds.attention_backward import (
     BackwardBounds,
     Cotangents,
     attention_backward_bounds,
 )
-from softcert.conformance.attention_bounds import ForwardBounds, attention_bounds
-from softcert.conformance.attention_facts import Operands
-from softcert.conformance.attention_families import KINDS, Shape, make_operands
+from softcert.conformance.bounds.attention_facts import Operands
+from softcert.conformance.bounds.attention_forward import ForwardBounds, attention_bounds
 from softcert.conformance.environment import describe
+from softcert.conformance.inputs.attention_families import KINDS, Shape, make_operands
 
 DTYPES = ("bfloat16", "float16", "float32")
 #: Gradients are held against the vjp of the out and lse given, and against the gradient of attention.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from softcert.conformance.attention_facts import Operands
+from softcert.conformance.bounds.attention_facts import Operands
 
 if TYPE_CHECKING:
     from simulated_machine import Float, Machine
@@ -78,6 +78,7 @@ class Program:
     reciprocal : multiplies by 1 / sum, where others divide.
     place : where the scale goes: "scores", "q", or "roots", its root to q and to k.
     parts : stretches of keys that are computed apart, and merged.
+    through_lse : weights are exp(score - lse), in a second pass.
     """
 
     block: int | None = 16
@@ -88,12 +89,14 @@ class Program:
     reciprocal: bool = False
     place: str = "scores"
     parts: int = 1
+    through_lse: bool = False
 
 
 PROGRAMS: Mapping[str, Program] = {
     "unfused": Program(block=None),
     "unfused, roots of the scale": Program(block=None, place="roots"),
     "unfused, base 2": Program(block=None, base2=True, fused=False, place="q", reciprocal=True),
+    "unfused, through lse": Program(block=None, through_lse=True),
     "key by key": Program(block=1, place="q"),
     "blocks of 16, base 2 fused": Program(block=16, base2=True, reciprocal=True),
     "blocks of 7, backwards": Program(block=7, backwards=True, reciprocal=True),
@@ -169,15 +172,23 @@ def _log_sum_exp(m: Machine, head: Head, program: Program, top: Float, total: Fl
 
 
 def _unfused(m: Machine, head: Head, program: Program) -> tuple[Float, Float]:
-    weights, total, top = unfused_weights(m, head, program)
-    stored = m.fl(_normalized(m, program, weights, total), m.a.weights, cast=True)
+    s = scores(m, head, program)
+    weights, total, top = _unfused_weights(m, head, program, s)
     lse = _log_sum_exp(m, head, program, top, total)
+    if program.through_lse:
+        normalized = _weights(m, head, program, s, np.where(np.isfinite(lse), lse, 0.0))
+    else:
+        normalized = _normalized(m, program, weights, total)
+    stored = m.fl(normalized, m.a.weights, cast=True)
     return m.fl(m.weighted(stored, head.v)), lse[:, 0]
 
 
 def unfused_weights(m: Machine, head: Head, program: Program) -> tuple[Float, Float, Float]:
     """Weights before they are normalized, their sum and the largest score, (L, S) and twice (L, 1)."""
-    s = scores(m, head, program)
+    return _unfused_weights(m, head, program, scores(m, head, program))
+
+
+def _unfused_weights(m: Machine, head: Head, program: Program, s: Float) -> tuple[Float, Float, Float]:
     top = s.max(axis=1, keepdims=True, initial=-np.inf)
     top = np.where(np.isfinite(top), top, 0.0)
     weights = _weights(m, head, program, s, top)

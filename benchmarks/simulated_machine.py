@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from softcert.conformance.attention_arithmetic import AttentionArithmetic
+from softcert.conformance.bounds.attention_arithmetic import AttentionArithmetic
 from softcert.reference import FloatFormat
 
 Float = NDArray[np.float64]

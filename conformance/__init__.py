@@ -1,6 +1,7 @@
 """The specification and its judge: clauses, bounds, the runner, witnesses."""
 
 from softcert.conformance.clauses import CLAUSES
+from softcert.conformance.examination.replay import replay
 from softcert.conformance.model import (
     Finding,
     OracleError,
@@ -11,7 +12,6 @@ from softcert.conformance.model import (
     Witness,
 )
 from softcert.conformance.profiles import PROFILES, Profile
-from softcert.conformance.replay import replay
 from softcert.conformance.request import choose_clauses
 from softcert.conformance.runner import Progress, check
 from softcert.conformance.spec import Clause

@@ -15,10 +15,10 @@ from softcert.backends import Description
 from softcert.backends.contract import Contract
 from softcert.backends.ops import ATTENTION_OPS
 from softcert.backends.types import Call
-from softcert.conformance import bounds
-from softcert.conformance.arithmetic import Arithmetic, arithmetic
-from softcert.conformance.attention_arithmetic import AttentionArithmetic
-from softcert.conformance.attention_truth import (
+from softcert.conformance.bounds import softmax as bounds
+from softcert.conformance.bounds.arithmetic import Arithmetic, arithmetic
+from softcert.conformance.bounds.attention_arithmetic import AttentionArithmetic
+from softcert.conformance.judging.attention_truth import (
     Part,
     attention_kernel_arithmetic,
     attention_parts,
@@ -30,8 +30,11 @@ from softcert.reference import Enclosure
 
 Float = NDArray[np.float64]
 
-_REMEMBERED = 192
 T = TypeVar("T")
+
+#: Numbers from which double words are quicker than Arb (benchmarks/fast_oracle.py), once they are compiled.
+#: Gradients are computed in integers: they meet midpoints, which nothing less tells from their neighbours.
+_MANY = 64
 
 
 @dataclass
@@ -46,6 +49,8 @@ class Context:
     ops : every op that the subject has.
     thorough : the profile's effort, a multiple of the quick profile's.
     lacks : features of attention that the subject refuses, and in which words.
+    memory_seen : what memory a call takes can be measured.
+    remembered : how many truths it remembers.
     """
 
     op: str
@@ -55,11 +60,15 @@ class Context:
     ops: tuple[str, ...] = ()
     thorough: float = 1.0
     lacks: Mapping[str, str] = field(default_factory=dict)
-    _memory: OrderedDict[tuple[Any, ...], Any] = field(default_factory=OrderedDict, repr=False)
+    memory_seen: bool = True
+    remembered: int = 192
+    # no argument, so that Hypothesis, which prints the arguments of strategies, does not print all of it
+    _memory: OrderedDict[tuple[Any, ...], Any] = field(default_factory=OrderedDict, init=False, repr=False)
 
     @classmethod
     def of(cls, described: Description, op: str, dtype: str, **facts: Any) -> Self:
         """Context of an op and dtype of a subject; `facts` are further fields."""
+        facts["memory_seen"] = described.memory_seen
         return cls(op, dtype, described.contract, described.beta, tuple(described.ops), **facts)
 
     @property
@@ -100,7 +109,7 @@ class Context:
             kept: tuple[T, ...] = self._memory[key]
             return kept
         self._memory[key] = made = make()
-        if len(self._memory) > _REMEMBERED:
+        if len(self._memory) > self.remembered:
             self._memory.popitem(last=False)
         return made
 
@@ -136,7 +145,8 @@ def evaluate(call: Call, contract: Contract, method: str | None = None) -> tuple
     if call.op in ATTENTION_OPS:
         return attention_truth(call, contract, method or "fast")
     function: Callable[..., Enclosure] = getattr(reference, call.op)
-    return (function(*call.operands, method=method or "auto", **call.params),)
+    many = call.operands[0].size >= _MANY
+    return (function(*call.operands, method=method or ("fast" if many else "auto"), **call.params),)
 
 
 def truth_ulp(truth: Enclosure, dtype: str) -> Float:

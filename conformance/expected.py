@@ -18,10 +18,10 @@ from softcert.backends.contract import Contract
 from softcert.backends.rules import Rule, instance_of, require, shown
 from softcert.backends.types import Backend
 from softcert.conformance.clauses import CLAUSES
+from softcert.conformance.examination.replay import replay
 from softcert.conformance.model import BROKEN, RequestError, Verdict, Witness
-from softcert.conformance.replay import replay
-from softcert.conformance.toml_files import read_toml
-from softcert.conformance.wire import read_witness
+from softcert.conformance.wire.runs import read_witness
+from softcert.conformance.wire.toml_files import read_toml
 
 _TEXT = instance_of(str, "text")
 _FIELDS: Mapping[str, Rule] = {

@@ -12,7 +12,22 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from softcert.backends.types import Call, Failure, Output
-from softcert.errors import SoftcertError
+from softcert.errors import OracleError, RequestError
+
+__all__ = [
+    "BROKEN",
+    "SCHEMA",
+    "STATUSES",
+    "Finding",
+    "Judgement",
+    "OracleError",
+    "RequestError",
+    "Run",
+    "Status",
+    "Trial",
+    "Verdict",
+    "Witness",
+]
 
 SCHEMA = 1
 
@@ -29,14 +44,6 @@ STATUSES: Mapping[str, str] = MappingProxyType(
     }
 )
 BROKEN: frozenset[str] = frozenset({"fail", "error"})
-
-
-class RequestError(SoftcertError):
-    """The request or a file is wrong; the message is one clear sentence (exit status 2)."""
-
-
-class OracleError(Exception):
-    """Two independent oracles disagree: softcert itself has failed (exit status 3)."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +153,8 @@ class Verdict:
     controls : "caught" or "passed" for each wrong answer that was judged in the subject's place.
     statistics : what plots are drawn from: `by_length`, `histogram`, `bias`.
     seconds : wall time that the verdict took.
+    oracle_seconds, subject_seconds : of these, what making the exact values and judging by them took, and
+        what the subject's calls took, their way to its process included. The rest is drawing and shrinking.
     """
 
     clause: str
@@ -164,6 +173,8 @@ class Verdict:
     controls: Mapping[str, str] = field(default_factory=dict)
     statistics: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+    oracle_seconds: float = 0.0
+    subject_seconds: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -7,20 +7,22 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import Any, Self
 
 from softcert.backends import Limits
 from softcert.backends.contract import Contract, as_contract
-from softcert.backends.loading import adapted, as_subject
+from softcert.backends.functions import adapted
+from softcert.backends.loading import as_subject
 from softcert.backends.ops import DTYPES, OPS
 from softcert.backends.rules import Rule, instance_of, integer, names_in, require
 from softcert.backends.types import Backend
 from softcert.conformance.clauses import CLAUSES
-from softcert.conformance.job import Item
+from softcert.conformance.examination.job import Item, Source, Task, lacks_of, refusals
+from softcert.conformance.hunting.worst_cases import Paths, WorstCase, read_cases
 from softcert.conformance.model import RequestError
 from softcert.conformance.profiles import PROFILES, Profile
 from softcert.conformance.spec import Clause
-from softcert.conformance.worst_cases import Paths, WorstCase, read_cases
 
 Subject = str | os.PathLike[str] | Backend | Callable[..., object]
 #: One name, or several.
@@ -128,6 +130,34 @@ class Request:
     def dtypes_of(self, declared: Sequence[str]) -> tuple[str, ...]:
         """Dtypes to examine of a subject that declares some; others may be asked for."""
         return tuple(k for k in DTYPES if k in (self.dtypes or declared))
+
+    def task(
+        self,
+        source: Source,
+        subject: str,
+        ops: Sequence[str],
+        dtypes: Sequence[str],
+        refused: Mapping[tuple[str, str], str] = MappingProxyType({}),
+    ) -> Task:
+        """What is to be known of a subject before it is examined; it is asked what it refuses.
+
+        Parameters
+        ----------
+        subject : as reports name it. refused : why an op and dtype cannot be examined, where that is known.
+        """
+        assumed = source.description.assumed and not self.dtypes
+        left_out = (refusals(source, ops, dtypes) if assumed else {}) | dict(refused)
+        return Task(
+            subject=subject,
+            op=self.op,
+            contract=self.contract,
+            limits=self.limits,
+            profile=self.effort,
+            seed=self.seed,
+            refused=left_out,
+            lacks=lacks_of(source, ops, dtypes, left_out),
+            worst=self.worst,
+        )
 
     def plan(self, ops: Sequence[str], dtypes: Sequence[str]) -> tuple[Item, ...]:
         """Every item to be examined, in order.

@@ -12,12 +12,12 @@ from softcert.backends.contract import Contract
 from softcert.backends.rules import require
 from softcert.backends.types import Backend
 from softcert.conformance.environment import describe
+from softcert.conformance.examination.job import Item, Live, Task, examine_all
+from softcert.conformance.examination.parallel import examine_in_processes
 from softcert.conformance.expected import Expectations, Given, Place, as_expected
-from softcert.conformance.job import Item, Task, examine_all, lacks_of, refusals
+from softcert.conformance.hunting.worst_cases import Paths
 from softcert.conformance.model import RequestError, Run, Verdict
-from softcert.conformance.parallel import examine_in_processes
 from softcert.conformance.request import RULES, Names, Request, Subject, as_spec
-from softcert.conformance.worst_cases import Paths
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Progress:
 
 
 @dataclass
-class _Watch:
+class Watch:
     """Counts the verdicts and passes them on, as they count."""
 
     total: int
@@ -42,6 +42,7 @@ class _Watch:
     done: int = 0
 
     def __call__(self, verdict: Verdict) -> None:
+        """Count a verdict."""
         self.done += 1
         if self.progress is not None:
             settled = self.expected.settle(verdict)
@@ -111,20 +112,8 @@ def _judged(
         plan = request.plan(ops, dtypes)
         expected.require_matching(Place(*item) for item in plan)
         expected.replay(spec, request.contract)
-        assumed = described.assumed and not request.dtypes
-        refused = refusals(worker, ops, dtypes) if assumed else {}
         named = spec if isinstance(spec, str) else described.name
-        task = Task(
-            subject=named,
-            op=request.op,
-            contract=request.contract,
-            limits=request.limits,
-            profile=request.effort,
-            seed=request.seed,
-            refused=refused,
-            worst=request.worst,
-            lacks=lacks_of(worker, ops, dtypes, refused),
-        )
+        task = request.task(Live(worker), named, ops, dtypes)
         # A backend lives in this process, and no other could be given it.
         jobs = request.jobs if isinstance(spec, str) else 1
         return Run(
@@ -132,27 +121,32 @@ def _judged(
             name=described.name,
             contract=described.contract.to_mapping(),
             environment=describe(described.versions),
-            request={
-                "profile": request.profile,
-                "seed": request.seed,
-                "ops": list(ops),
-                "dtypes": list(dtypes),
-                "clauses": [c.id for c in request.clauses],
-                **({"worst": len(request.worst)} if request.worst else {}),
-            },
-            verdicts=_examined(worker, task, plan, jobs, _Watch(len(plan), progress, expected)),
+            request=asked_for(request, ops, dtypes),
+            verdicts=_examined(worker, task, plan, jobs, Watch(len(plan), progress, expected)),
             seconds=perf_counter() - started,
         )
 
 
+def asked_for(request: Request, ops: Sequence[str], dtypes: Sequence[str]) -> dict[str, Any]:
+    """What was asked of a subject, as its run tells."""
+    return {
+        "profile": request.profile,
+        "seed": request.seed,
+        "ops": list(ops),
+        "dtypes": list(dtypes),
+        "clauses": [c.id for c in request.clauses],
+        **({"worst": len(request.worst)} if request.worst else {}),
+    }
+
+
 def _examined(
-    worker: Worker, task: Task, plan: Sequence[Item], jobs: int, watch: _Watch
+    worker: Worker, task: Task, plan: Sequence[Item], jobs: int, watch: Watch
 ) -> tuple[Verdict, ...]:
     if jobs > 1:
         verdicts = examine_in_processes(task, plan, jobs, watch)
     else:
         verdicts = []
-        for verdict in examine_all(worker, task, plan):
+        for verdict in examine_all(Live(worker), task, plan):
             watch(verdict)
             verdicts.append(verdict)
     return tuple(map(watch.expected.settle, verdicts))

@@ -24,6 +24,9 @@ from softcert.reference.ulps import Bounds
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+#: How many of the decimal digits asked for the two ends of an enclosure may not share.
+_OPEN_DIGITS = 6
+
 
 class Fast(Protocol):
     """What the fast path knows of all cells of an enclosure."""
@@ -185,10 +188,11 @@ class Enclosure:
     def bounds_decimal(self, digits: int = 30) -> tuple[NDArray[np.object_], NDArray[np.object_]]:
         """Decimal strings (lower, upper) of an enclosure of each element, rounded outward.
 
-        Both ends are exact decimal numbers; the interval between them contains the value.
+        Both ends are exact decimal numbers; the interval between them contains the value. They agree to
+        all but a few of their digits; what the fast path knows so well is not asked of an oracle again.
         """
         count = _positive(digits)
-        known = {k: _bounds(self._cells, k, count) for k in self._used()}
+        known = {k: self._known_bounds(k, count) or _bounds(self._cells, k, count) for k in self._used()}
         return self._map(lambda k: known[k][0], object), self._map(lambda k: known[k][1], object)
 
     def error_ulp(self, y: ArrayLike) -> Bounds:
@@ -233,7 +237,7 @@ class Enclosure:
         split = self._splits()
         with np.errstate(over="ignore", under="ignore"):
             exponent = np.clip(split.binade - 52, -2000, 2000).astype(np.int32)
-            table = split.sign * np.ldexp(split.high + split.low * 2.0**-53, exponent)
+            table = split.sign * np.ldexp(split.high + (split.low + split.width / 2.0) * 2.0**-53, exponent)
         for kind, value in ((IS_NAN, math.nan), (PLUS_INF, math.inf), (MINUS_INF, -math.inf)):
             table[split.kind == kind] = value
         for k in np.flatnonzero(split.kind == SLOW).tolist():
@@ -264,6 +268,13 @@ class Enclosure:
         """Element k of the whole enclosure as it is known so far, by the fast path or else by an oracle."""
         proven = self._splits().interval(k) if self._fast is not None else None
         return self._cells.values[k] if proven is None else proven
+
+    def _known_bounds(self, k: int, digits: int) -> tuple[str, str] | None:
+        """Decimal bounds by the fast path, where it leaves open no more than the last digits."""
+        proven = None if self._fast is None else self._splits().interval(k)
+        if proven is None or (proven.hi - proven.lo) * 10 ** max(digits - _OPEN_DIGITS, 0) > abs(proven.lo):
+            return None
+        return decimals.outward_bounds(proven, digits)
 
     def contains(self, values: Any) -> NDArray[np.bool_]:
         """Whether each enclosure, as narrow as it is now, holds the value given.

@@ -30,6 +30,9 @@ _WIDTH_BITS = 40
 _RATIONAL_PRECISION = 192
 _STRADDLE_PRECISION = 4096
 
+#: Nor is one kept, of the fast path, from here on: 2**-10 of its value, in the units of `Split.width`.
+WIDEST = 2.0**95
+
 _Entry = tuple[int, int, int, int, int, int]
 
 
@@ -177,7 +180,7 @@ def _round_chunk(split: Split, fmt: FloatFormat) -> tuple[NDArray[np.float64], N
         dropped > 0,
         ((rest == half) & (low == 0.0)) | ((rest == half - 1) & carries),
         (low <= 2.0**52) & (low + width >= 2.0**52),
-    )
+    ) | (width >= 2.0**52)
     rounded = kept + up
     with np.errstate(over="ignore", under="ignore"):
         exponent = np.clip(unit, -(1 << 20), 1 << 20).astype(np.int32)

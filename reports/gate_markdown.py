@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from softcert.conformance.gate_runs import describe_time, gate_runs
+from softcert.conformance.gate.runs import describe_time, gate_runs
 from softcert.conformance.model import BROKEN, Verdict
 from softcert.reports import summary
 from softcert.reports.markdown import code, escape, render_markdown
 from softcert.reports.wording import interval
 
 if TYPE_CHECKING:
-    from softcert.conformance.gate import GateResult, SubjectResult
+    from softcert.conformance.gate.gate import GateResult, SubjectResult
 
 
 def render_gate(result: GateResult) -> str:

@@ -120,7 +120,8 @@ def _plots(
     sections = (
         (
             "Error against row length",
-            "Largest certified error seen at each length (of many lengths: in each doubling), in ulps. The "
+            "Largest certified error seen at each length (of many lengths: in each doubling), in ulps; of "
+            "attention, whose sums cancel, in units of its bound. The "
             "dashed line of the same colour is the bound that the contract allows there, in the colour of "
             "the text where it is the same for all. Exact results are drawn at 0.001, errors that are not "
             "finite as hollow marks on the upper edge.",

@@ -86,15 +86,15 @@ def _grades(members: Sequence[Subject]) -> str:
         )
         for row in summary.grade_rows(members)
     ]
-    head = ["op", "dtype", "backend", "grade", "largest error seen / ulp", "mean / ulp",
-            "largest error / bound", "bound there / ulp", "cases", "elements"]  # fmt: skip
+    head = ["op", "dtype", "backend", "grade", "largest error / bound", "bound there / ulp",
+            "largest error seen / ulp", "mean / ulp", "cases", "elements"]  # fmt: skip
     return _table(head, rows, 6) + f"\n\n{wording.RESTS_ON}" if rows else ""
 
 
 def _figures(row: GradeRow) -> tuple[str, str, str, str]:
     if not row.elements:
         return ("-",) * 4
-    return interval(row.error_max), number(row.error_mean, 3), above(row.margin, 3), number(row.bound_ulp)
+    return above(row.margin, 3), number(row.bound_ulp), interval(row.error_max), number(row.error_mean, 3)
 
 
 def _matrix(matrix: Matrix) -> str:
@@ -153,11 +153,12 @@ def _array(view: ArrayView) -> str:
 def _speed(members: Sequence[Subject]) -> str:
     rows = [
         (escape(s.label), escape(row["op"]), escape(row["dtype"]), " × ".join(map(str, row["shape"])),
-         seconds(row["seconds"]), _rate(row.get("bytes_per_second")), _rate(row.get("copy_bytes_per_second")))
+         seconds(row["seconds"]),
+         *(_rate(row.get(f"{what}_per_second")) for what in ("flops", "bytes", "copy_bytes")))
         for s in members
         for row in s.run.speed
     ]  # fmt: skip
-    head = ["backend", "op", "dtype", "shape", "median time", "GB/s", "copy GB/s"]
+    head = ["backend", "op", "dtype", "shape", "median time", "GFLOP/s", "GB/s", "copy GB/s"]
     return _table(head, rows, 3) if rows else ""
 
 

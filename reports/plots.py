@@ -13,6 +13,7 @@ import warnings
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from softcert.backends.ops import ATTENTION_OPS
 from softcert.reports.extras import require
 from softcert.reports.summary import GradeRow, Subject, formats
 from softcert.reports.wording import interval, number, printable
@@ -120,21 +121,27 @@ def length_plots(members: Sequence[Subject]) -> tuple[str, ...]:
         series = [(subject, points) for subject, points in series if points]
         if series:
             title = f"{op}, {dtype}"
-            description = "Largest certified error in ulps against row length. " + " ".join(
-                f"{s.label}: {_sentence(points)}" for s, points in series
-            )
-            drawings.append(draw(_paint_lengths(title, series), title, description, f"length-{place}"))
+            unit = _unit(op)
+            description = f"Largest certified error in units of one {unit} against row length. "
+            description += " ".join(f"{s.label}: {_sentence(points, unit)}" for s, points in series)
+            drawings.append(draw(_paint_lengths(title, unit, series), title, description, f"length-{place}"))
     return tuple(drawings)
+
+
+def _unit(op: str) -> str:
+    """What errors are counted in: ulps of a sum that cancels would tell of the inputs alone."""
+    return "bound" if op in ATTENTION_OPS else "ulp"
 
 
 def _by_length(subject: Subject, op: str, dtype: str) -> list[tuple[int, float, float]]:
     """(length, largest error, bound there) of a subject, by rising length."""
     worst: dict[int, tuple[float, float]] = {}
+    in_bounds = _unit(op) == "bound"
     for verdict in _of(subject, op, dtype):
         for point in verdict.statistics.get("by_length", ()):
-            n, error = int(point["n"]), float(point["error_ulp"])
+            n, error = int(point["n"]), float(point.get("margin" if in_bounds else "error_ulp", math.nan))
             if n not in worst or error > worst[n][0]:
-                worst[n] = (error, float(point.get("bound_ulp", math.nan)))
+                worst[n] = (error, 1.0 if in_bounds else float(point.get("bound_ulp", math.nan)))
     return _thinned([(n, *worst[n]) for n in sorted(worst)])
 
 
@@ -154,9 +161,9 @@ def _of(subject: Subject, op: str, dtype: str) -> list[Verdict]:
     return [v for v in subject.run.verdicts if (v.op, v.dtype) == (op, dtype)]
 
 
-def _sentence(points: Sequence[tuple[int, float, float]]) -> str:
+def _sentence(points: Sequence[tuple[int, float, float]], unit: str) -> str:
     first, last = points[0], points[-1]
-    return f"{number(first[1])} ulp at {first[0]}, {number(last[1])} ulp at {last[0]}."
+    return f"{number(first[1])} {unit} at {first[0]}, {number(last[1])} {unit} at {last[0]}."
 
 
 def _positive(value: float, floor: float) -> float:
@@ -173,7 +180,7 @@ _FLOOR = 1e-3
 
 
 def _paint_lengths(
-    title: str, series: Sequence[tuple[Subject, list[tuple[int, float, float]]]]
+    title: str, unit: str, series: Sequence[tuple[Subject, list[tuple[int, float, float]]]]
 ) -> Callable[[Axes], None]:
     def paint(axes: Axes) -> None:
         bounds = [[_bound(point) for point in points] for _, points in series]
@@ -196,7 +203,7 @@ def _paint_lengths(
         _plain_ticks(axes.xaxis)
         _plain_ticks(axes.yaxis)
         axes.set_title(printable(title), y=_TITLE)
-        axes.set(xlabel="row length n", ylabel="error / ulp")
+        axes.set(xlabel="row length n", ylabel=f"error / {unit}")
 
     return paint
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from softcert.conformance.model import STATUSES
 from softcert.conformance.outcome import Outcome, describe_nothing, describe_stop, is_stopped, outcome
 from softcert.reports.statements import statements
-from softcert.reports.wording import SYMBOLS, above, command_line, count, interval, printable
+from softcert.reports.wording import SYMBOLS, above, command_line, count, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -155,9 +155,10 @@ def _headline(run: Run, state: Outcome) -> str:
     judged = [verdict for verdict in run.verdicts if verdict.grade and verdict.elements]
     if not judged:
         return f"{first}."
-    worst = max(judged, key=lambda verdict: _order(verdict.error_max[1]))
+    # Not in ulps: those of a sum that cancels, as attention is, say more of the sum than of the kernel.
+    worst = max(judged, key=lambda verdict: _order(verdict.margin))
     return (
-        f"{first}; largest certified error seen {interval(worst.error_max)} ulp "
+        f"{first}; largest error / bound seen {above(worst.margin, 3)} "
         f"({printable(worst.op)}, {printable(worst.dtype)})."
     )
 

@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 from softcert.backends.ops import OPERANDS
 from softcert.backends.types import SIDE_EFFECTS, Failure
-from softcert.conformance.wire import witness_to_json
-from softcert.conformance.wire_arrays import FLOATS, array_to_json
+from softcert.conformance.wire.arrays import FLOATS, array_to_json
+from softcert.conformance.wire.runs import witness_to_json
 from softcert.reports.filenames import file_stem
 from softcert.reports.wording import interval, number, printable
 

@@ -29,7 +29,9 @@ GRADES: Mapping[str, str] = {
 ULP = (
     "An ulp is the spacing of the numbers of the result's own format at the exact value: at a power of "
     "two the spacing above it, among subnormals the smallest subnormal, beyond the largest number that of "
-    "the top binade."
+    "the top binade. Where the terms of a sum cancel, as in attention, its gradients and an lse near 0, the "
+    "exact value and with it the ulp may be as small as one likes: there error / bound says what a kernel is "
+    "worth, and thousands of ulps say nothing."
 )
 RESTS_ON = (
     "Every error is the distance to an enclosure of the exact value that is proven and cross-checked by a "

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from softcert.conformance.junit import runs_to_junit
-from softcert.conformance.wire import dumps, report_to_json, write_text
+from softcert.conformance.wire.junit import runs_to_junit
+from softcert.conformance.wire.runs import dumps, report_to_json, write_text
 from softcert.reports.html import TITLE, render_html
 from softcert.reports.markdown import render_markdown
 from softcert.reports.summary import subjects

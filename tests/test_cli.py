@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -14,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from softcert.cli import main
-from softcert.conformance.wire import read_run, read_witness, run_from_json
+from softcert.conformance.wire.runs import read_run, read_witness, run_from_json
 
 QUICK = ("--op", "softmax", "--dtype", "float32", "--clause", "stability.magnitude", "--profile", "smoke")
 SAFE = """
@@ -273,7 +274,8 @@ def test_a_fixed_seed_gives_a_fixed_run(safe):
     def verdicts():
         document = json.loads(run("check", f"{safe}:softmax", *QUICK, "--seed", 5, "--json", "-").stdout)
         for verdict in document["verdicts"]:
-            del verdict["seconds"]
+            for name in ("seconds", "oracle_seconds", "subject_seconds"):
+                del verdict[name]
         return document["verdicts"]
 
     assert verdicts() == verdicts()
@@ -395,6 +397,33 @@ def test_a_subject_that_fails_does_not_cost_the_others(tmp_path):
     assert result.exit_code == 2
     assert "no-such-backend" in result.stderr
     assert "numpy" in (tmp_path / "report.html").read_text()
+
+
+def test_a_report_on_every_backend_is_in_float32(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    module = importlib.import_module("softcert.cli.report")
+    monkeypatch.setattr(module, "_all_that_run", lambda ops: ("numpy-naive",))
+    wanted = ("--op", "softmax", "--clause", "logistic.two-classes", "--no-open", "--out", tmp_path)
+    result = run("report", *wanted)
+    assert "float32; --dtype asks for others" in result.stderr
+    verdicts = json.loads((tmp_path / "runs" / "numpy-naive.json").read_text())["verdicts"]
+    assert {verdict["dtype"] for verdict in verdicts} == {"float32"}
+    run("report", *wanted, "--dtype", "float64")
+    verdicts = json.loads((tmp_path / "runs" / "numpy-naive.json").read_text())["verdicts"]
+    assert {verdict["dtype"] for verdict in verdicts} == {"float64"}
+
+
+def test_a_report_asks_each_backend_for_the_ops_that_it_has(tmp_path):
+    pytest.importorskip("matplotlib")
+    wanted = ("--op", "softmax_vjp", "--op", "softmax", "--dtype", "float64", "--clause", "purity.axis")
+    result = run("report", "numpy", "numpy-naive", *wanted, "--no-open", "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    for name, ops in (("numpy", {"softmax", "softmax_vjp"}), ("numpy-naive", {"softmax"})):
+        verdicts = json.loads((tmp_path / "runs" / f"{name}.json").read_text())["verdicts"]
+        assert {verdict["op"] for verdict in verdicts} == ops
+    lacking = run("report", "numpy-naive", "--op", "softmax_vjp", "--no-open", "--out", tmp_path)
+    assert lacking.exit_code == 2
+    assert "has no softmax_vjp" in lacking.stderr
 
 
 # --- eval, spec, backends ---

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from softcert.cli import main
 from softcert.cli.console import print_run
+from softcert.conformance.examination.examine import NOT_ASKED
 from softcert.conformance.model import Run, Verdict
 from softcert.conformance.outcome import outcome
 from softcert.wording import conclusion
@@ -82,3 +83,12 @@ def test_an_error_of_nothing_judged_is_a_dash():
 def test_no_line_ends_in_blanks():
     first = printed(made(PASSED), 120).splitlines()[0]
     assert first == "\x1b[3mk.py\x1b[0m"
+
+
+def test_what_was_not_asked_is_printed_once():
+    note = f"{NOT_ASKED}groups of heads that share keys (ValueError: no)"
+    lines = printed(
+        made(replace(PASSED, message=note), replace(PASSED, message=note), FAILED), 200
+    ).splitlines()
+    assert sum("groups of heads" in line for line in lines) == 1
+    assert "groups of heads" not in printed(made(PASSED), 200)

@@ -198,3 +198,23 @@ def test_no_configuration_at_all(project):
     result = gate()
     assert result.exit_code == 2
     assert "there is no softcert.toml" in result.stderr
+
+
+@pytest.mark.slow
+def test_attention_is_timed_beside_its_reference(project):
+    config = """
+profile = "smoke"
+
+[[subjects]]
+subject = "numpy"
+ops = "attention"
+dtypes = "float32"
+clauses = "attention.causal"
+speed = {reference = "numpy-naive", at_most = 1e6}
+"""
+    project(config=config)
+    done = CliRunner().invoke(main, ["gate", "--speed", "--json", "-"])
+    assert done.exit_code == 0, done.stderr
+    *_, times = json.loads(done.stdout)["runs"]
+    assert [v["clause"] for v in times["verdicts"]] == ["speed.8x512x512x64", "speed.8x1x8192x64"]
+    assert {v["status"] for v in times["verdicts"]} == {"pass"}

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from softcert.cli import main
-from softcert.conformance.wire import read_run
+from softcert.conformance.wire.runs import read_run
 
 #: Answers the calls of the first clause, then says so and hangs.
 HANGS = """

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from softcert.cli import main
-from softcert.conformance.wire import read_run
+from softcert.conformance.wire.runs import read_run
 
 CHECK = "check numpy --op softmax --dtype float32 --clause stability.nan --profile smoke"
 SOFTCERT = f"{sys.executable} -m softcert"

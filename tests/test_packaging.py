@@ -34,7 +34,8 @@ def loaded_by(statement):
         ("import softcert", set()),
         ("import softcert; dir(softcert); softcert.__version__", set()),
         ("import softcert.pytest_plugin", {"pytest"}),
-        ("import softcert.cli", {"click", "rich"}),
+        ("import softcert.cli", {"click"}),
+        ("import softcert.cli.run, softcert.backends.running", {"click", "numpy"}),
         ("import softcert.backends.types", {"numpy"}),
         ("import softcert.backends.worker", {"numpy"}),
     ],
@@ -83,6 +84,7 @@ def test_metadata():
         ("softcert", "py.typed"),
         ("softcert.conformance", "schemas/run-1.json"),
         ("softcert.conformance", "schemas/witness-1.json"),
+        ("softcert.conformance", "schemas/exchange-1.json"),
     ],
 )
 def test_data_files_are_installed(package, name):

@@ -72,7 +72,7 @@ def check_rule(op: str, row: Sequence[float], place: int, kind: str, reply: floa
     allowed = ("NaN",) if kind == "NaN" else DECLARABLE.get((kind, op), ())
     if not allowed:
         raise UnknownError(f"there is no rule for {op} of a row with {kind}")
-    named = re.search(r"where it must give (.+)$", message)
+    named = re.search(r"where it must give ([^;]+)", message)
     rule = named[1] if named else allowed[0]
     if rule not in allowed:
         raise FalseError(f"no contract asks for {rule} of a row with {kind}")

@@ -21,6 +21,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import attention_element
 from exact_rows import (
     FORMATS,
     Interval,
@@ -104,6 +105,18 @@ def _check_element(record: Record) -> str:
     return _settle(value, claim)
 
 
+def _check_attention(record: Record, op: str, quantity: str) -> str:
+    """One element of a result of attention, by the rules that hold where the contract says nothing else."""
+    names = attention_element.RESULTS[op]
+    whole = f"{op}({', '.join(attention_element.OPERANDS[op])})"
+    named = whole if len(names) == 1 else f"{names[record.result]} of {whole}"
+    if not (record.finding.get("exact") and quantity.startswith(f"{named}[")):
+        raise UnknownError(f"the quantity {quantity!r} of {op} is not one that this program knows")
+    claim = Claim.read(record.finding, record.reply(record.position).dtype)
+    value, actual = attention_element.exact_result(record), record.observed()
+    return _settle(value, claim) if math.isfinite(actual) else _settle_special(value, claim, actual)
+
+
 def _check_sum(record: Record) -> str:
     """The exact sum of the outputs of one row against 1, in ulps of 1."""
     finding, reply = record.finding, record.reply(record.position)
@@ -140,6 +153,8 @@ def check_witness(witness: Mapping[str, Any]) -> str:
         if relation is not None:
             return relation(record)
         quantity, op = str(record.finding["quantity"]), record.op(record.position)
+        if op in attention_element.OPERANDS:
+            return _check_attention(record, op, quantity)
         if op == "softmax" and quantity == SUM:
             return _check_sum(record)
         if not (op in OPERANDS and re.fullmatch(rf"{op}(\([^()]*\)(\[[^][]*\])?)?", quantity)):

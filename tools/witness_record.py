@@ -246,6 +246,11 @@ class Record:
         return tuple(int(k) for k in self.finding["index"])
 
     @property
+    def result(self) -> int:
+        """Which result of the call, where it has several."""
+        return int(self.finding.get("result", 0))
+
+    @property
     def bare(self) -> bool:
         """Whether the finding states neither an enclosure nor an error."""
         return self.finding.get("exact") is None and self.finding.get("error_ulp") is None
@@ -262,7 +267,8 @@ class Record:
         """What the subject answered to a call."""
         if "failure" in self.replies[call]:
             raise UnknownError(f"the call failed ({self.replies[call]['failure']})")
-        return Tensor.read(self.replies[call])
+        several = [self.replies[call], *self.replies[call].get("others", [])]
+        return Tensor.read(several[self.result])
 
     def axis(self, call: int) -> int:
         """The reduced axis of a call, counted from the front."""

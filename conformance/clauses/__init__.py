@@ -5,6 +5,7 @@ from __future__ import annotations
 from softcert.conformance.clauses import (
     accuracy,
     attention,
+    attention_bias,
     attention_gradient,
     bias,
     determinism,
@@ -27,6 +28,7 @@ _MODULES = (
     accuracy,
     translation,
     bias,
+    attention_bias,
     order,
     permutation,
     limits,

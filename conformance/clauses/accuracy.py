@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from softcert.conformance.context import Context
-from softcert.conformance.families import FAMILIES, make_row
-from softcert.conformance.growing import from_rows, one_call, operands_from, stack, sweep
-from softcert.conformance.judge import judge_values
-from softcert.conformance.spec import ALL_OPS, DERIVATIVE_OPS, FORWARD_OPS, Clause, Seedling
-from softcert.conformance.strategies import seedlings
+import numpy as np
 
-_SHORT = tuple(range(1, 34))
-_EDGES = (63, 64, 65, 95, 127, 128, 129, 191, 255, 256, 257, 383, 511, 512, 513, 1000, 1023, 1024, 1025)
+from softcert.conformance.context import Context
+from softcert.conformance.inputs.families import FAMILIES, make_row, to_dtype
+from softcert.conformance.inputs.growing import from_rows, one_call, operands_from, stack, sweep
+from softcert.conformance.inputs.strategies import seedlings
+from softcert.conformance.judging.judge import judge_values
+from softcert.conformance.spec import ALL_OPS, DERIVATIVE_OPS, FORWARD_OPS, Clause, Seedling
+
+#: Every remainder of blocks of 32, once alone and twice behind whole blocks.
+_SHORT = tuple(range(1, 98))
+_EDGES = (127, 128, 129, 191, 255, 256, 257, 383, 511, 512, 513, 1000, 1023, 1024, 1025)
 _LONG = (2047, 2049, 4095, 4096, 4097, 8191, 8193, 16385, 32769, 65537, 131072)
 _VERY_LONG = (262145, 1048577)
 #: Sums of equal weights beyond float16's largest number, whatever the accumulator should be.
@@ -22,6 +25,8 @@ _SWEPT = ("normal", "peak-last", "offset-down", "offset-up")
 _LONG_FAMILIES = ("peak-last", "normal", "equal", "one-hot")
 _BETAS = (0.0, 0.01, 0.5, 2.0, 1.7, 10.0, -1.0, -0.3, -10.0)
 _BATCHES = ((2, 3, 7), (3, 2, 2, 5), (17, 9), (33, 5), (65, 16), (130, 3), (257, 4), (1025, 2))
+#: More rows than a grid's second axis holds, and than 16 bits count.
+_MANY_ROWS = (65537, 2)
 
 
 def _families(context: Context) -> Iterator[Seedling]:
@@ -59,6 +64,9 @@ def _lengths(context: Context) -> Iterator[Seedling]:
 def _shapes(context: Context) -> Iterator[Seedling]:
     for shape in _BATCHES:
         yield stack(context, shape, -1, "normal")
+    if context.thorough >= 1:
+        x = np.random.default_rng(_MANY_ROWS).standard_normal(_MANY_ROWS)
+        yield Seedling(operands_from(context, to_dtype(x, context.dtype)), family="many rows")
 
 
 CLAUSES = (
@@ -97,7 +105,7 @@ CLAUSES = (
         statement="every row of a batch gets its own result, whatever the number and shape of the rows",
         mathematics="f(X)[r] within the bound of f(X[r]) for each row r",
         source="derivation: the ops act on each row alone",
-        in_practice="rows past the first block wrong, one maximum or one sum for the whole array",
+        in_practice="rows past the first block or past 65535 wrong, one maximum or one sum for all",
         ops=ALL_OPS,
         directed=_shapes,
         grow=one_call,

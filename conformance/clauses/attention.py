@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from softcert.conformance import attention_directed as directed
-from softcert.conformance.attention_growing import attend_once, attention_call, with_operands
-from softcert.conformance.attention_parts import merges
-from softcert.conformance.attention_strategies import drawn_masks, drawn_merges, drawn_operands, drawn_shifts
 from softcert.conformance.context import Context
-from softcert.conformance.judge import judge_values
+from softcert.conformance.inputs import attention_directed as directed
+from softcert.conformance.inputs.attention_growing import attend_once, attention_call, with_operands
+from softcert.conformance.inputs.attention_parts import merges
+from softcert.conformance.inputs.attention_strategies import (
+    drawn_masks,
+    drawn_merges,
+    drawn_operands,
+    drawn_shifts,
+)
+from softcert.conformance.judging.judge import judge_values
 from softcert.conformance.model import Trial
 from softcert.conformance.spec import ATTENTION_FORWARD_OPS, Clause, Seedling
 

@@ -8,15 +8,15 @@ from dataclasses import replace
 import numpy as np
 
 from softcert.backends.types import Array
-from softcert.conformance import attention_directed as directed
-from softcert.conformance.attention_families import Shape
-from softcert.conformance.attention_growing import attend_once, attention_call, made
-from softcert.conformance.attention_judge import by_calls, judge_given
-from softcert.conformance.attention_strategies import drawn_masks, drawn_operands, drawn_shifts
 from softcert.conformance.clauses.attention import grow_permuted
-from softcert.conformance.compare import combine
 from softcert.conformance.context import Context
-from softcert.conformance.judge import judge_values
+from softcert.conformance.inputs import attention_directed as directed
+from softcert.conformance.inputs.attention_families import Shape
+from softcert.conformance.inputs.attention_growing import attend_once, attention_call, made
+from softcert.conformance.inputs.attention_strategies import drawn_masks, drawn_operands, drawn_shifts
+from softcert.conformance.judging.attention_judge import by_calls, judge_given
+from softcert.conformance.judging.compare import combine
+from softcert.conformance.judging.judge import judge_values
 from softcert.conformance.model import Judgement, Trial
 from softcert.conformance.spec import Clause, Seedling
 
@@ -26,6 +26,10 @@ _GRADIENT = (
 )
 _DAO = "T. Dao et al., arXiv:2205.14135, algorithm 4; derived by sympy, docs/explanation/attention-bounds.md"
 _SHIFTS = (0.0, 0.5, -1.0, 3.0)
+_GIVEN = (
+    "; out and lse are taken as they are given, those of more keys for one"
+    " (a kernel that makes the forward pass anew says so: rematerialized = false in its contract)"
+)
 
 
 def _grow_other_forward(seedling: Seedling, context: Context) -> Trial:
@@ -33,21 +37,28 @@ def _grow_other_forward(seedling: Seedling, context: Context) -> Trial:
     call = attention_call(seedling, context)
     q, k, v, out, lse, dout = call.operands
     moved = lse.astype(np.float64) + float(seedling.extra["lse"])
-    halved = (out.astype(np.float64) * 0.5).astype(out.dtype)
-    other = replace(call, operands=(q, k, v, halved, moved.astype(lse.dtype), dout))
+    part = (out.astype(np.float64) * float(seedling.extra.get("part", 0.5))).astype(out.dtype)
+    other = replace(call, operands=(q, k, v, part, moved.astype(lse.dtype), dout))
     return Trial((other,), seedling.extra, seedling.family)
 
 
 def _other_forwards(context: Context) -> Iterator[Seedling]:
     for k, (queries, keys) in enumerate(((1, 2), (5, 8), (17, 33), (6, 130))):
+        shape = Shape(queries=queries, keys=keys, features=8, values=4)
         for shift in _SHIFTS:
-            base = made(context, "normal", Shape(queries=queries, keys=keys, features=8, values=4), k)
+            base = made(context, "normal", shape, k)
             yield replace(base, extra={"lse": shift})
+        # D is large beside dP - D: what rounds it shows nowhere else, since out itself is rounded as coarsely
+        base = made(context, "v + 50", shape, k)
+        yield replace(base, extra={"lse": 0.0, "part": 1.0})
 
 
 def _judge_given(trial: Trial, results: tuple[Array, ...], context: Context) -> Judgement:
     answers = by_calls(trial.calls, results)
-    return combine([judge_given(k, c, answers[k], context) for k, c in enumerate(trial.calls)])
+    judged = combine([judge_given(k, c, answers[k], context) for k, c in enumerate(trial.calls)])
+    if judged.finding is None:
+        return judged
+    return replace(judged, finding=replace(judged.finding, message=judged.finding.message + _GIVEN))
 
 
 def _remade(context: Context) -> str | None:
@@ -208,7 +219,7 @@ CLAUSES = (
         statement="the gradient is a function of the out and lse that are given, of more keys for one",
         mathematics="P = exp(s - lse) and D = rowsum(dO O) of the lse and out given",
         source="the op's definition; ring attention, H. Liu et al., arXiv:2310.01889",
-        in_practice="weights normalized anew over the keys at hand",
+        in_practice="weights normalized anew over the keys at hand; D rounded to 16 bits",
         ops=_OPS,
         directed=_other_forwards,
         grow=_grow_other_forward,

@@ -9,9 +9,9 @@ import numpy as np
 
 from softcert.backends.types import Array, Call
 from softcert.conformance.context import Context
-from softcert.conformance.evidence import not_numbers, ordinary
-from softcert.conformance.families import Scale, make_row, to_dtype
-from softcert.conformance.growing import one_call
+from softcert.conformance.inputs.families import Scale, make_row, to_dtype
+from softcert.conformance.inputs.growing import one_call
+from softcert.conformance.judging.evidence import not_numbers, ordinary
 from softcert.conformance.model import Finding, Judgement, Trial
 from softcert.conformance.spec import Clause, Seedling, rows_last
 

@@ -8,12 +8,14 @@ from dataclasses import replace
 import numpy as np
 
 from softcert.backends.types import Array, Call, Output
-from softcert.conformance.attention_directed import few
 from softcert.conformance.context import Context
-from softcert.conformance.evidence import broken, relation_finding
-from softcert.conformance.families import make_row
-from softcert.conformance.growing import by_family, call_of, operands_from, stack, trial_of
-from softcert.conformance.judge import result_quantity
+from softcert.conformance.inputs.attention_directed import few
+from softcert.conformance.inputs.attention_families import Shape
+from softcert.conformance.inputs.attention_growing import made
+from softcert.conformance.inputs.families import make_row
+from softcert.conformance.inputs.growing import by_family, call_of, operands_from, stack, trial_of
+from softcert.conformance.judging.evidence import broken, relation_finding
+from softcert.conformance.judging.judge import result_quantity
 from softcert.conformance.model import Finding, Judgement, Trial
 from softcert.conformance.spec import EVERY_OP, Clause, Seedling
 
@@ -70,6 +72,17 @@ def _rows(context: Context) -> Iterator[Seedling]:
         x = make_row(family, n, n, 2.0, context.dtype)
         yield Seedling(operands_from(context, x, n), family=family)
     yield stack(context, (9, 40), -1, "normal")
+    # beyond the threads of one block, whose sums several blocks add up in any order
+    yield Seedling(
+        operands_from(context, make_row("normal", 2050, 1, 2.0, context.dtype), 1), family="normal"
+    )
+
+
+def _few_and_long(context: Context) -> Iterator[Seedling]:
+    yield from few(context)
+    if context.op != "attention_merge":
+        for queries, keys in ((3, 300), (300, 3)):
+            yield made(context, "normal", Shape(queries=queries, keys=keys, features=4, values=4), keys)
 
 
 def _grow_batch(seedling: Seedling, context: Context) -> Trial | None:
@@ -118,7 +131,7 @@ CLAUSES = (
         in_practice="uninitialised memory, races, stochastic rounding, a deterministic flag that is ignored "
         "(flash-attention#2244)",
         ops=EVERY_OP,
-        directed=by_family(_rows, few),
+        directed=by_family(_rows, _few_and_long),
         grow=_grow,
         inspect=_inspect,
     ),

@@ -8,12 +8,12 @@ from fractions import Fraction
 import numpy as np
 
 from softcert.backends.types import Array, Call, as_dtype
-from softcert.conformance.compare import combine
 from softcert.conformance.context import Context
-from softcert.conformance.evidence import broken, relation_finding
-from softcert.conformance.families import make_row, probabilities
-from softcert.conformance.growing import call_of, trial_of
-from softcert.conformance.judge import judge_values, quantity
+from softcert.conformance.inputs.families import make_row, probabilities
+from softcert.conformance.inputs.growing import call_of, trial_of
+from softcert.conformance.judging.compare import combine
+from softcert.conformance.judging.evidence import broken, relation_finding
+from softcert.conformance.judging.judge import judge_values, quantity
 from softcert.conformance.model import Finding, Judgement, Trial
 from softcert.conformance.spec import DERIVATIVE_OPS, Clause, Seedling
 from softcert.reference import softmax

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from softcert.backends.types import Array
-from softcert.conformance.compare import combine
 from softcert.conformance.context import Context
-from softcert.conformance.evidence import broken, ordinary, relation_finding
-from softcert.conformance.families import Scale, to_dtype
-from softcert.conformance.growing import call_of, one_call, trial_of
-from softcert.conformance.judge import judge_values, quantity
+from softcert.conformance.inputs.families import Scale, to_dtype
+from softcert.conformance.inputs.growing import call_of, one_call, trial_of
+from softcert.conformance.judging.compare import combine
+from softcert.conformance.judging.evidence import broken, ordinary, relation_finding
+from softcert.conformance.judging.judge import judge_values, quantity
 from softcert.conformance.model import Judgement, Trial
 from softcert.conformance.spec import Clause, Seedling, rows_last
 

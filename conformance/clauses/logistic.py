@@ -8,13 +8,14 @@ import numpy as np
 
 from softcert.backends.types import Array
 from softcert.conformance.context import Context
-from softcert.conformance.evidence import broken, relation_finding
-from softcert.conformance.families import Scale
-from softcert.conformance.growing import from_rows, one_call
-from softcert.conformance.judge import judge_values, quantity
+from softcert.conformance.inputs.families import Scale
+from softcert.conformance.inputs.growing import from_rows, one_call
+from softcert.conformance.inputs.strategies import seedlings
+from softcert.conformance.judging.evidence import broken, relation_finding
+from softcert.conformance.judging.judge import judge_values, quantity
 from softcert.conformance.model import Judgement, Trial
 from softcert.conformance.spec import FORWARD_OPS, Clause, Seedling
-from softcert.conformance.strategies import seedlings
+from softcert.reference import format_of
 
 
 def _pairs(context: Context) -> Iterator[Seedling]:
@@ -32,13 +33,15 @@ def _singles(context: Context) -> Iterator[Seedling]:
 
 
 def _judge_single(trial: Trial, results: tuple[Array, ...], context: Context) -> Judgement:
-    """One class: 1, 0 and the logit itself, exactly."""
+    """One class: 1, 0 and the logit itself, exactly, or 0 for a logit that the contract lets be flushed."""
     values = judge_values(trial, results, context)
     if values.finding is not None:
         return values
     call, value = trial.calls[0], results[0]
     exact = {"softmax": 1.0, "log_softmax": 0.0, "logsumexp": float(call.operands[0].flat[0])}[call.op]
-    if (value.astype(np.float64) == exact).all():
+    flushed = context.contract.flush_subnormals and abs(exact) < format_of(context.dtype).min_normal
+    given = value.astype(np.float64)
+    if ((given == exact) | (flushed & (given == 0.0))).all():
         return values
     at = tuple(0 for _ in value.shape)
     message = f"one class must give exactly {exact:g}, not {float(value[at]):.9g}"

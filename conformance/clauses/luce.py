@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from softcert.conformance.context import Context
-from softcert.conformance.evidence import ratio_judgement
-from softcert.conformance.families import FAMILIES, make_row
-from softcert.conformance.growing import call_of, sweep, trial_of
+from softcert.conformance.inputs.families import FAMILIES, make_row
+from softcert.conformance.inputs.growing import call_of, sweep, trial_of
+from softcert.conformance.inputs.strategies import seedlings
+from softcert.conformance.judging.evidence import ratio_judgement
 from softcert.conformance.model import Trial
 from softcert.conformance.spec import Clause, Seedling
-from softcert.conformance.strategies import seedlings
 
 
 def _grow(seedling: Seedling, context: Context) -> Trial | None:

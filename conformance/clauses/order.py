@@ -8,19 +8,19 @@ import numpy as np
 
 from softcert.backends.types import Array
 from softcert.conformance.context import Context, Float
-from softcert.conformance.evidence import (
+from softcert.conformance.inputs.families import make_row
+from softcert.conformance.inputs.growing import one_call, sweep
+from softcert.conformance.inputs.strategies import seedlings
+from softcert.conformance.judging.evidence import (
     broken,
     not_numbers,
     numerator_bounds,
     ordinary,
     relation_finding,
 )
-from softcert.conformance.families import make_row
-from softcert.conformance.growing import one_call, sweep
-from softcert.conformance.judge import quantity
+from softcert.conformance.judging.judge import quantity
 from softcert.conformance.model import Judgement, Trial
 from softcert.conformance.spec import Clause, Seedling, rows_last
-from softcert.conformance.strategies import seedlings
 
 
 def _judge(trial: Trial, results: tuple[Array, ...], context: Context) -> Judgement:

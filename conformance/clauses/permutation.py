@@ -8,15 +8,15 @@ from dataclasses import replace
 import numpy as np
 
 from softcert.backends.types import Array
-from softcert.conformance.compare import combine
 from softcert.conformance.context import Context
-from softcert.conformance.evidence import ratio_judgement
-from softcert.conformance.families import make_row
-from softcert.conformance.growing import call_of, operands_from, trial_of
-from softcert.conformance.judge import judge_values
+from softcert.conformance.inputs.families import make_row
+from softcert.conformance.inputs.growing import call_of, operands_from, trial_of
+from softcert.conformance.inputs.strategies import seedlings
+from softcert.conformance.judging.compare import combine
+from softcert.conformance.judging.evidence import ratio_judgement
+from softcert.conformance.judging.judge import judge_values
 from softcert.conformance.model import Judgement, Trial
 from softcert.conformance.spec import ALL_OPS, DERIVATIVE_OPS, Clause, Seedling
-from softcert.conformance.strategies import seedlings
 
 
 def _grow(seedling: Seedling, context: Context) -> Trial | None:

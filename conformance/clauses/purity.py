@@ -8,12 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from softcert.backends.types import LAYOUTS, SIDE_EFFECTS, Output
-from softcert.conformance.attention_directed import few
 from softcert.conformance.clauses.determinism import differing
 from softcert.conformance.context import Context
-from softcert.conformance.evidence import broken, judge_shape, relation_finding
-from softcert.conformance.families import make_row
-from softcert.conformance.growing import (
+from softcert.conformance.inputs.attention_directed import few
+from softcert.conformance.inputs.families import make_row
+from softcert.conformance.inputs.growing import (
     by_family,
     call_of,
     from_rows,
@@ -22,9 +21,10 @@ from softcert.conformance.growing import (
     stack,
     trial_of,
 )
-from softcert.conformance.judge import judge_values, result_quantity
+from softcert.conformance.judging.evidence import broken, judge_shape, relation_finding
+from softcert.conformance.judging.judge import judge_values, result_quantity
+from softcert.conformance.judging.shapes import misshapen
 from softcert.conformance.model import Judgement, Trial
-from softcert.conformance.shapes import misshapen
 from softcert.conformance.spec import ALL_OPS, DERIVATIVE_OPS, EVERY_OP, Clause, Seedling
 
 _SHAPES = ((1,), (5,), (4, 3), (1, 1), (2, 1, 5), (2, 3, 4, 5), (3, 33), (2, 1, 3, 1, 4), (1, 2, 1, 3, 2, 2))
@@ -38,6 +38,19 @@ _LAID_OUT = (
     ((5, 5, 5), 0),
     ((3, 70), -1),
 )
+#: Square ones too: there one axis passes for another.
+_OF_ANY_AXIS = (
+    (4, 5),
+    (4, 4),
+    (3, 4, 6),
+    (3, 3, 3),
+    (2, 3, 4, 5),
+    (2, 1, 3, 2, 2),
+    (64, 3),
+    (1030, 2),
+)
+#: Lines that lie side by side, in numbers that are no multiple of a tile.
+_BESIDE_TILES = ((3, 4), (4, 9), (5, 11), (3, 2, 19), (2, 5, 37), (6, 67))
 #: A kernel that puts numbers in the place of these may do so in the caller's array.
 _SPECIAL = (
     (np.nan, 1.0, 2.0),
@@ -94,6 +107,17 @@ def _laid_out(context: Context) -> Iterator[Seedling]:
             if layout == "broadcast" and len(shape) > 1:
                 plain = replace(plain, operands=tuple(_same_rows(a) for a in plain.operands))
             yield replace(plain, layout=layout)
+
+
+def _along_axes(context: Context) -> Iterator[Seedling]:
+    for shape in _OF_ANY_AXIS:
+        for axis in range(-len(shape), len(shape)):
+            yield stack(context, shape, axis, "normal", 2.0)
+    # a kernel that takes several lines at once starts each at its own maximum, and the last few too
+    for shape in _BESIDE_TILES:
+        for axis in range(len(shape) - 1):
+            yield stack(context, shape, axis, "offset-down", 2.0)
+            yield stack(context, shape, axis, "offset-up", 2.0)
 
 
 def _few_laid_out(context: Context) -> Iterator[Seedling]:
@@ -188,11 +212,7 @@ CLAUSES = (
         source="the op's signature; entmax 1.3 raises on dim=-2",
         in_practice="the axis ignored, or the whole array normalised at once",
         ops=ALL_OPS,
-        directed=lambda context: (
-            stack(context, shape, axis, "normal", 2.0)
-            for shape in ((4, 5), (3, 4, 6), (2, 3, 4, 5), (2, 1, 3, 2, 2), (64, 3))
-            for axis in range(-len(shape), len(shape))
-        ),
+        directed=_along_axes,
         grow=one_call,
         judge=judge_values,
     ),

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from softcert import reference
 from softcert.backends.types import Array, Call
-from softcert.conformance import bounds
-from softcert.conformance.compare import hex_of
+from softcert.conformance.bounds import softmax as bounds
 from softcert.conformance.context import Context
-from softcert.conformance.families import FAMILIES, make_row
-from softcert.conformance.growing import one_call, operands_from, sweep
-from softcert.conformance.judge import ordinary_only, quantity
+from softcert.conformance.inputs.families import FAMILIES, make_row
+from softcert.conformance.inputs.growing import one_call, operands_from, sweep
+from softcert.conformance.inputs.strategies import seedlings
+from softcert.conformance.judging.compare import hex_of
+from softcert.conformance.judging.judge import ordinary_only, quantity
+from softcert.conformance.judging.policy import ORDINARY, row_kinds
 from softcert.conformance.model import Finding, Judgement, Trial
-from softcert.conformance.policy import ORDINARY, row_kinds
 from softcert.conformance.spec import Clause, Seedling, rows_last
-from softcert.conformance.strategies import seedlings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,6 +65,17 @@ def _within_bound(call: Call, value: Array, context: Context) -> NDArray[np.bool
     return inside
 
 
+def _exact_sums(terms: NDArray[np.float64], more: float) -> NDArray[np.float64]:
+    """Sum of each row and one more number, rounded once (fsum sums exactly); beyond binary64 infinite."""
+    sums = np.empty(terms.shape[:-1])
+    for place in np.ndindex(sums.shape):
+        try:
+            sums[place] = math.fsum([*terms[place].tolist(), more])
+        except OverflowError:
+            sums[place] = np.inf
+    return sums
+
+
 def _judge_sum(trial: Trial, results: tuple[Array, ...], context: Context) -> Judgement:
     call, value = trial.calls[0], results[0]
     axis = int(call.params["axis"])
@@ -76,10 +87,8 @@ def _judge_sum(trial: Trial, results: tuple[Array, ...], context: Context) -> Ju
     rows = bounds.rows_of(x, float(call.params.get("beta", 1.0)), any_order=not a.division)
     ulp = 2.0 * a.u_out
     bound = bounds.softmax_sum_bound(rows, a)[..., 0] / ulp
-    total = reference.exact_sum(value, axis=axis)
     terms = rows_last(value, axis).astype(np.float64)
-    excess = reference.exact_sum(np.concatenate([terms, np.full((*terms.shape[:-1], 1), -1.0)], axis=-1))
-    distance = np.abs(excess.to_float64()) / ulp
+    distance = np.abs(_exact_sums(terms, -1.0)) / ulp
     lower, upper = distance * (1 - 2.0**-50), distance * (1 + 2.0**-50)
     broken = lower > bound
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -87,16 +96,17 @@ def _judge_sum(trial: Trial, results: tuple[Array, ...], context: Context) -> Ju
     at = tuple(int(i) for i in np.unravel_index(int(np.argmax(ratio)), ratio.shape))
     finding = None
     if broken.any():
+        total = float(_exact_sums(terms, 0.0)[at])
         finding = Finding(
             call=0,
             index=at,
             quantity="sum of the outputs",
             exact=("1", "1"),
-            observed=float(total[at].to_float64()).hex(),
+            observed=total.hex(),
             error_ulp=(float(lower[at]), float(upper[at])),
             bound_ulp=float(bound[at]),
             message=(
-                f"the outputs of a row sum to {total[at].to_float64():.12g}, {float(lower[at]):.4g} ulp"
+                f"the outputs of a row sum to {total:.12g}, {float(lower[at]):.4g} ulp"
                 f" of 1 away from 1; the bound is {float(bound[at]):.4g} ulp"
             ),
         )

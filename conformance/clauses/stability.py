@@ -7,13 +7,14 @@ from collections.abc import Iterator
 import numpy as np
 
 from softcert.backends.types import as_dtype
-from softcert.conformance.attention_directed import broken_numbers, empty_arrays, magnitudes, no_keys
-from softcert.conformance.attention_growing import attend_once
 from softcert.conformance.context import Context
-from softcert.conformance.evidence import judge_shape
-from softcert.conformance.families import make_row
-from softcert.conformance.growing import one_call, operands_from
-from softcert.conformance.judge import judge_values
+from softcert.conformance.inputs.attention_growing import attend_once
+from softcert.conformance.inputs.attention_specials import broken_numbers, empty_arrays, magnitudes, no_keys
+from softcert.conformance.inputs.families import make_row
+from softcert.conformance.inputs.growing import one_call, operands_from
+from softcert.conformance.inputs.strategies import seedlings
+from softcert.conformance.judging.evidence import judge_shape
+from softcert.conformance.judging.judge import judge_values
 from softcert.conformance.model import Judgement
 from softcert.conformance.spec import (
     ALL_OPS,
@@ -23,7 +24,6 @@ from softcert.conformance.spec import (
     Clause,
     Seedling,
 )
-from softcert.conformance.strategies import seedlings
 
 _LENGTHS = (1, 2, 3, 8, 9, 17, 33, 70)
 #: Rows of several blocks of every usual size, and the blocks' starts.

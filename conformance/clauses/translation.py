@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from softcert.backends.types import Array, as_dtype
 from softcert.conformance.context import Context
-from softcert.conformance.families import make_row
-from softcert.conformance.growing import call_of, trial_of
-from softcert.conformance.judge import judge_values
+from softcert.conformance.inputs.families import make_row
+from softcert.conformance.inputs.growing import call_of, trial_of
+from softcert.conformance.inputs.strategies import LENGTHS
+from softcert.conformance.judging.judge import judge_values
 from softcert.conformance.model import Trial
 from softcert.conformance.spec import DERIVATIVE_OPS, FORWARD_OPS, Clause, Seedling
-from softcert.conformance.strategies import LENGTHS
 from softcert.reference import format_of
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, Phase, given, settings, target
 from hypothesis import seed as hypothesis_seed
 from hypothesis import strategies as st
 
-from softcert.conformance.families import Scale, to_dtype
+from softcert.conformance.inputs.families import Scale, to_dtype
+from softcert.conformance.inputs.storage import fixed_draws, private_storage
 from softcert.conformance.spec import Seedling
-from softcert.conformance.storage import private_storage
 
 #: Inputs of one run.
 EXAMPLES = 24
@@ -52,7 +52,7 @@ def aim(best: Seedling, seed: int, evaluate: Evaluate) -> None:
         if margin is not None and not np.isnan(margin):
             target(min(margin, _LARGEST_TARGET), label="error / bound")
 
-    with private_storage():
+    with private_storage(), fixed_draws():
         body()
 
 

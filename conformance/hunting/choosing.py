@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from softcert.conformance.worst_cases import WorstCase
+from softcert.conformance.hunting.worst_cases import WorstCase
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 _PER_NICHE = 6
 #: How much of a mover's record each new trial of it leaves: what helped an hour ago may be exhausted.
 _MEMORY = 0.98
+#: Share of the moves that are made by a mover drawn blindly.
+_ANY = 0.15
 
 Population = tuple[WorstCase, ...]
 #: Weights of success and failure by mover.
@@ -58,7 +60,13 @@ def parent(rng: Generator, population: Population) -> WorstCase:
 
 
 def choose(rng: Generator, record: Record, names: Sequence[str]) -> str:
-    """Mover by Thompson sampling: each is drawn a rate of success by its record, the best is taken."""
+    """Mover by Thompson sampling: each is drawn a rate of success by its record, the best is taken.
+
+    Now and then any: one that never comes nearer to the bound may be the one that breaks it, as an offset
+    does, whose bound grows faster than a right kernel's error.
+    """
+    if rng.random() < _ANY:
+        return names[int(rng.integers(len(names)))]
     weights = [record.get(name, (0.0, 0.0)) for name in names]
     rates = [float(rng.beta(1.0 + won, 1.0 + lost)) for won, lost in weights]
     return names[rates.index(max(rates))]

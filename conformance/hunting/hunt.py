@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from softcert.conformance.examine import Examination, Violation
+from softcert.conformance.examination.examine import Examination, Violation
 from softcert.conformance.hunting.aiming import aim
 from softcert.conformance.hunting.choosing import admitted, choose, parent, recorded
-from softcert.conformance.hunting.movers import Scene, is_sound, movers_of
+from softcert.conformance.hunting.movers import is_sound, movers_of
+from softcert.conformance.hunting.scene import Scene
 from softcert.conformance.hunting.state import State, generator, random_state
+from softcert.conformance.hunting.worst_cases import WorstCase
 from softcert.conformance.model import Judgement
 from softcert.conformance.spec import Seedling
-from softcert.conformance.worst_cases import WorstCase
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -160,7 +161,9 @@ class Hunt:
         trial = examination.grown(seedling)
         if trial is None:
             return None
-        violation, judgement = examination.settle(trial, examination.ask(trial), seedling)
+        replies = examination.ask(trial)
+        assert replies is not None  # noqa: S101 -- a worker answers always
+        violation, judgement = examination.settle(trial, replies, seedling)
         if violation is not None:
             self.violation = self.violation or violation
             judgement = replace(

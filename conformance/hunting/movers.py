@@ -6,20 +6,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from softcert.backends import Array
-from softcert.conformance.context import Context
-from softcert.conformance.families import FAMILIES, Scale, make_row, probabilities, to_dtype
-from softcert.conformance.growing import operands_from
-from softcert.conformance.hunting import rows
+from softcert.conformance.hunting import attention_scores, attention_shapes, attention_values, merging, rows
 from softcert.conformance.hunting.rows import LONGEST, Float, Rearrangement, RowMover
-from softcert.conformance.spec import DERIVATIVE_OPS, FORWARD_OPS, Seedling, rows_last
-from softcert.conformance.strategies import LENGTHS, SPREADS, product_is_ordinary
+from softcert.conformance.hunting.scene import Mover, Scene
+from softcert.conformance.inputs.families import FAMILIES, Scale, make_row, probabilities, to_dtype
+from softcert.conformance.inputs.growing import operands_from
+from softcert.conformance.inputs.strategies import LENGTHS, SPREADS, product_is_ordinary
+from softcert.conformance.spec import (
+    ATTENTION_FORWARD_OPS,
+    DERIVATIVE_OPS,
+    FORWARD_OPS,
+    Seedling,
+    rows_last,
+)
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -29,33 +35,10 @@ _TAME = tuple(name for name in FAMILIES if name not in {"masked", "masked-first"
 _BETAS = (1.0, 1.0, 2.0, 0.5, 0.1, 1.7, 10.0, -1.0, -0.7)
 
 
-@dataclass(frozen=True)
-class Scene:
-    """What a mover works on.
-
-    Attributes
-    ----------
-    rng : every random choice is taken from it.
-    parent : the input to be changed.
-    mate : another of the population, perhaps the same.
-    """
-
-    rng: Generator
-    context: Context
-    parent: Seedling
-    mate: Seedling
-
-    @property
-    def scale(self) -> Scale:
-        """Thresholds of the dtype."""
-        return Scale.of(self.context.dtype)
-
-
-Mover = Callable[[Scene], "Seedling | None"]
-
-
 def is_sound(seedling: Seedling) -> bool:
-    """Whether an input is one of numbers, with a finite logit in each row, that is not too long."""
+    """Whether an input is one of numbers that a search can afford, with a finite logit in each row."""
+    if seedling.attends:
+        return attention_shapes.is_sound(seedling)
     first = rows_last(seedling.operands[0], seedling.axis).astype(np.float64)
     if not first.size or first.shape[-1] > LONGEST:
         return False
@@ -178,17 +161,18 @@ def temperature(scene: Scene) -> Seedling | None:
 def anywhere(scene: Scene) -> Seedling:
     """Move one number of any operand by some ulps."""
     which = int(scene.rng.integers(len(scene.parent.operands)))
-    flat = scene.parent.operands[which].reshape(-1).astype(np.float64)
-    moved = to_dtype(rows.ulps(scene.rng, flat, scene.scale), scene.context.dtype)
-    return _with_operand(scene.parent, which, moved)
+    own = scene.parent.operands[which]
+    flat = own.reshape(-1).astype(np.float64)
+    moved = rows.ulps(scene.rng, flat, Scale.of(own.dtype.name))
+    return _with_operand(scene.parent, which, to_dtype(moved, own.dtype.name))
 
 
 def stretched(scene: Scene) -> Seedling:
     """Scale one operand by a power of two."""
     which = int(scene.rng.integers(len(scene.parent.operands)))
-    flat = scene.parent.operands[which].reshape(-1).astype(np.float64)
-    moved = to_dtype(flat * 2.0 ** int(scene.rng.integers(-4, 5)), scene.context.dtype)
-    return _with_operand(scene.parent, which, moved)
+    own = scene.parent.operands[which]
+    moved = own.reshape(-1).astype(np.float64) * 2.0 ** int(scene.rng.integers(-4, 5))
+    return _with_operand(scene.parent, which, to_dtype(moved, own.dtype.name))
 
 
 def exchanged(scene: Scene) -> Seedling | None:
@@ -239,12 +223,22 @@ _DERIVATIVE: Mapping[str, Mover] = {
 UNINFORMED: Mapping[str, Mover] = MappingProxyType(
     {"anywhere": anywhere, "stretched": stretched, "exchanged": exchanged}
 )
+_ATTENTION: Mapping[str, Mover] = {
+    **attention_scores.MOVES,
+    **attention_values.MOVES,
+    **attention_shapes.MOVES,
+    "ulps": anywhere,
+    "crossover": exchanged,
+}
 #: The movers of each op, by name.
 MOVERS: Mapping[str, Mapping[str, Mover]] = MappingProxyType(
     {
         **dict.fromkeys(FORWARD_OPS, _FORWARD),
         **dict.fromkeys(DERIVATIVE_OPS, _DERIVATIVE),
         "softmax": {**_FORWARD, "temperature": temperature},
+        **dict.fromkeys(ATTENTION_FORWARD_OPS, _ATTENTION),
+        "attention_vjp": {**_ATTENTION, **attention_values.OF_COTANGENT},
+        "attention_merge": {**merging.MOVES, "ulps": anywhere, "crossover": exchanged},
     }
 )
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from softcert.conformance.families import Scale
+from softcert.conformance.inputs.families import Scale
 
 Float = NDArray[np.float64]
 Places = NDArray[np.int64]
@@ -32,13 +32,13 @@ def _top(row: Float) -> float:
     return float(row[np.isfinite(row)].max())
 
 
-def _places(rng: Generator, n: int) -> Places:
+def some_places(rng: Generator, n: int) -> Places:
     """One place most often, sometimes many."""
     count = min(n, int(rng.geometric(0.4)) if rng.random() < 0.8 else int(rng.integers(1, n + 1)))
     return rng.permutation(n)[:count]
 
 
-def _ulp(values: Float, scale: Scale) -> Float:
+def ulp_of(values: Float, scale: Scale) -> Float:
     """Ulp of the dtype at each number."""
     magnitude = np.maximum(np.abs(values), scale.smallest * 2.0 ** (scale.precision - 1))
     return np.ldexp(1.0, (np.floor(np.log2(magnitude)) - scale.precision + 1).astype(np.int64))
@@ -66,27 +66,27 @@ def offset(rng: Generator, row: Float, scale: Scale) -> Float:
 def ties(rng: Generator, row: Float, _scale: Scale) -> Float:
     """Make some elements equal, to the maximum as a rule."""
     moved = row.copy()
-    moved[_places(rng, row.size)] = _top(row) if rng.random() < 0.7 else row[rng.integers(row.size)]
+    moved[some_places(rng, row.size)] = _top(row) if rng.random() < 0.7 else row[rng.integers(row.size)]
     return moved
 
 
 def near_maximum(rng: Generator, row: Float, scale: Scale) -> Float:
     """Gather some elements within a few ulps of the maximum."""
-    moved, top, places = row.copy(), _top(row), _places(rng, row.size)
+    moved, top, places = row.copy(), _top(row), some_places(rng, row.size)
     steps = rng.integers(-4, 2, places.size).astype(np.float64)
-    moved[places] = top + steps * _ulp(np.full(1, top), scale)
+    moved[places] = top + steps * ulp_of(np.full(1, top), scale)
     return moved
 
 
 def gaps(rng: Generator, row: Float, scale: Scale) -> Float:
     """Put some elements where exp of the gap to the maximum becomes subnormal, vanishes, or is reduced."""
-    moved, top, places = row.copy(), _top(row), _places(rng, row.size)
+    moved, top, places = row.copy(), _top(row), some_places(rng, row.size)
     normal = scale.tiny_gap - _LN2 * (scale.precision - 1)
     half_turns = 0.5 * _LN2 * rng.integers(0, int(2.0 * scale.tiny_gap / _LN2) + 4, places.size)
     thresholds = np.array([scale.tiny_gap, scale.tiny_gap + _LN2, normal, 0.5 * normal, 88.0, 104.0])
     chosen = np.where(rng.random(places.size) < 0.5, rng.choice(thresholds, places.size), half_turns)
     moved[places] = top - chosen
-    moved[places] += rng.integers(-3, 4, places.size) * _ulp(moved[places], scale)
+    moved[places] += rng.integers(-3, 4, places.size) * ulp_of(moved[places], scale)
     return moved
 
 
@@ -103,13 +103,13 @@ def ulps(rng: Generator, row: Float, scale: Scale) -> Float:
     moved, place = row.copy(), int(rng.integers(row.size))
     if np.isfinite(row[place]):
         steps = float(rng.choice([-1.0, 1.0])) * float(rng.geometric(0.35))
-        moved[place] += steps * float(_ulp(row[place : place + 1], scale)[0])
+        moved[place] += steps * float(ulp_of(row[place : place + 1], scale)[0])
     return moved
 
 
 def element(rng: Generator, row: Float, _scale: Scale) -> Float:
     """Move some elements by anything from 2^-12 to 16."""
-    moved, places = row.copy(), _places(rng, row.size)
+    moved, places = row.copy(), some_places(rng, row.size)
     moved[places] += rng.choice([-1.0, 1.0], places.size) * np.exp2(rng.uniform(-12.0, 4.0, places.size))
     return moved
 

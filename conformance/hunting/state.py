@@ -13,10 +13,10 @@ from numpy.random import PCG64, Generator
 
 from softcert.conformance.environment import softcert_version
 from softcert.conformance.hunting.choosing import Population
+from softcert.conformance.hunting.worst_cases import case_from_json, case_to_json
 from softcert.conformance.model import SCHEMA, RequestError
-from softcert.conformance.wire import dumps, read_json, validate, write_text
-from softcert.conformance.wire_arrays import ArrayError
-from softcert.conformance.worst_cases import case_from_json, case_to_json
+from softcert.conformance.wire.arrays import ArrayError
+from softcert.conformance.wire.runs import dumps, read_json, validate, write_text
 
 
 @dataclass(frozen=True)

@@ -89,6 +89,18 @@ class Pairs:
         """Leave results to the oracles."""
         self.exponent[where & ~np.isnan(self.high)] = MISSING
 
+    def set_zero(self, rows: NDArray[np.bool_]) -> None:
+        """Make the results of some rows exactly 0, but for those that are no number."""
+        where = rows[..., None] & ~np.isnan(self.high)
+        for words in self.words:
+            words[where] = 0.0
+        self.exponent[where] = 0
+
+    @property
+    def perhaps_zero(self) -> NDArray[np.bool_]:
+        """Which results are 0 but for an error."""
+        return np.asarray((self.high == 0.0) & (self.error > 0.0) & (self.exponent != MISSING))
+
     @cached_property
     def split(self) -> Split:
         """Every element in 53 + 53 bits and a width; of kind SLOW where nothing is known."""

@@ -30,6 +30,7 @@ from softcert.reference.fast.attention_weights import ROUNDED_UP
 from softcert.reference.fast.marks import seen_by_keys, seen_by_queries, sees_any, undefined_biases
 from softcert.reference.fast.oracle import run_all
 from softcert.reference.fast.tiles import TILE, dot_error, sum_error
+from softcert.reference.fast.vanishing import vanishing_keys, vanishing_queries
 from softcert.reference.formats import FloatFormat
 
 if TYPE_CHECKING:
@@ -97,6 +98,8 @@ class Backward:
         run_all([partial(self._dq, *at, queries[at[0]], keys[at[0] // sharing], dq[at]) for at in of_queries])
         run_all([partial(self._dk_dv, *at, queries, keys[at[0]], dk[at], dv[at]) for at in of_keys])
         _mark(self.given, dq, dk, dv)
+        for pairs, vanishing in ((dq, vanishing_queries), (dk, vanishing_keys)):
+            pairs.set_zero(vanishing(self.given, any_of(pairs.perhaps_zero)[..., 0]))
         return dq, dk, dv
 
     def rounded(self, which: int, fmt: FloatFormat) -> tuple[NDArray[Any], NDArray[np.int64]]:

@@ -1,8 +1,8 @@
 """Compilation without any licence to change a floating-point operation.
 
 `fastmath=False` has to be said of every function: one that leaves it open takes it from whoever calls it
-first, and an error-free transformation compiled so returns 0. Nothing is cached on disk: numba's key knows
-the file of a function alone, not the files of what it calls, and a stale kernel could certify a falsehood.
+first, and an error-free transformation compiled so returns 0. Kernels are kept between processes
+(`kernel_cache.py`), since compiling them takes longer than many a run.
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from softcert.reference.fast.kernel_cache import kept
+
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 _OPTIONS: dict[str, Any] = {"fastmath": False, "nogil": True, "error_model": "numpy"}
 
 
 def compiled(function: Kernel) -> Kernel:
     """Compile a kernel that Python calls."""
-    made: Kernel = numba.njit(**_OPTIONS)(function)
+    with kept() as cache:
+        made: Kernel = numba.njit(cache=cache, **_OPTIONS)(function)
     return made
 
 

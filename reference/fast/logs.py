@@ -87,7 +87,7 @@ def logsumexp_pairs(
         s, e = two_sum(top, gh)
         high[i], low[i] = two_sum(s, e + gl)
         error[i] = slack + SUM_ERROR * abs(s) if slack > 0.0 else 0.0
-        exponent[i] = 0 if known else MISSING
+        exponent[i] = 0 if known and abs(high[i]) < np.inf else MISSING
 
 
 @compiled
@@ -110,4 +110,5 @@ def log_softmax_pairs(
             masked = x[i, j] == -np.inf
             if masked:
                 high[i, j], low[i, j] = -np.inf, 0.0
-            exponent[i, j] = 0 if known and (masked or d > -np.inf) else MISSING
+            # Near the largest logits a step of two_sum may overflow, and NaN come of numbers.
+            exponent[i, j] = 0 if known and (masked or abs(high[i, j]) < np.inf) else MISSING

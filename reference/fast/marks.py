@@ -65,10 +65,13 @@ def _blocks(heads: Heads) -> Iterator[tuple[int, slice, Marks, NDArray[Any]]]:
     for head in range(len(heads.q)):
         for start in range(0, heads.q.shape[1], _BLOCK):
             part = slice(start, min(start + _BLOCK, heads.q.shape[1]))
-            yield head, part, *_shown(heads.seen, head, part, heads.k.shape[1])
+            yield head, part, *shown_keys(heads.seen, head, part, heads.k.shape[1])
 
 
-def _shown(seen: Visibility, head: int, part: slice, keys: int) -> tuple[Marks, NDArray[Any]]:
+def shown_keys(
+    seen: Visibility, head: int, part: slice | NDArray[np.int64], keys: int
+) -> tuple[Marks, NDArray[Any]]:
+    """Which keys some queries see, (n, S), and the mask's rows of them."""
     place = np.arange(keys)
     shown = (seen.first[part, None] <= place) & (place < seen.last[part, None])
     if seen.mask is None:

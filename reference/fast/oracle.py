@@ -18,7 +18,17 @@ from softcert.reference.fast.narrow import softmax_binary32, softmax_plain
 from softcert.reference.fast.narrow_rounding import decided
 from softcert.reference.fast.rows import LONGEST, MISSING, softmax_binary64, softmax_pairs
 from softcert.reference.formats import FORMATS, FloatFormat
-from softcert.reference.split import EXACT_ZERO, FAR, IS_NAN, MINUS_INF, NUMBER, SLOW, Split, round_split
+from softcert.reference.split import (
+    EXACT_ZERO,
+    FAR,
+    IS_NAN,
+    MINUS_INF,
+    NUMBER,
+    SLOW,
+    WIDEST,
+    Split,
+    round_split,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -175,7 +185,9 @@ def _split_chunk(
     exponent: NDArray[np.int64],
     error: NDArray[np.float64],
 ) -> tuple[NDArray[Any], ...]:
-    missing = exponent == MISSING
+    # What a step overflowed in is known no better than what is missing.
+    unbounded = np.isfinite(high) & ~(np.isfinite(low) & np.isfinite(error))
+    missing = (exponent == MISSING) | unbounded
     undefined = np.isnan(high) & ~missing
     infinite = np.isneginf(high) & ~missing
     zero = (high == 0.0) & (error == 0.0) & ~missing
@@ -188,11 +200,13 @@ def _split_chunk(
     tail = np.ldexp(np.where(known, low * sign, 0.0), -binary) * 2.0**106
     slack = np.ldexp(np.where(known, error, 0.0), -binary) * (2.0**106 * (1.0 + 2.0**-50))
     slack = np.where(error > 0.0, slack + 1.0, 0.0)
+    # Beyond 2**53 the sums are rounded, by far less than is added here.
+    slack = np.where(slack < 2.0**52, slack, slack * (1.0 + 2.0**-50))
     below, above = np.floor(tail - slack), np.ceil(tail + slack)
-    borrow = below < 0.0
-    leading = np.where(borrow, leading - 1.0, leading)
-    base = np.where(borrow, below + 2.0**53, below)
-    width = above - below
+    borrowed = np.floor(below * 2.0**-53)
+    leading = leading + borrowed
+    base = below - borrowed * 2.0**53
+    width = np.where(slack < 2.0**52, above - below, (above - below) * (1.0 + 2.0**-50))
     # Below a power of two the units are half as large.
     halved = leading < 2.0**52
     carry = halved & (base >= 2.0**52)
@@ -200,9 +214,9 @@ def _split_chunk(
     base = np.where(halved, 2.0 * base - np.where(carry, 2.0**53, 0.0), base)
     width = np.where(halved, 2.0 * width, width)
     binary = binary - halved
-    # An interval across a power of two, or wider than a unit of the leading bits, is for the exact path.
-    crossing = (leading == 2.0**53 - 1.0) & (base > 2.0**53 - width)
-    lost = crossing | (base < 0.0) | ~(width < 2.0**52)
+    # An interval across a power of two, or so wide that it says little, is for the exact path.
+    room = ((2.0**53 - leading) * 2.0**53 - base) * (1.0 - 2.0**-50)
+    lost = (width >= room) | (leading < 2.0**52) | ~(width < WIDEST)
     usable = known & ~lost
     kind = np.where(usable, NUMBER, np.where(zero, EXACT_ZERO, np.where(infinite, MINUS_INF, SLOW)))
     kind = np.where(undefined, IS_NAN, kind)
@@ -239,11 +253,17 @@ def run_all(tasks: Sequence[Callable[[], None]]) -> None:
     """Run tasks, each of which writes to places of its own, on as many threads as there are."""
     count = min(threads(), len(tasks))
     if count <= 1:
-        for task in tasks:
-            task()
+        _run_in_order(tasks)
         return
-    for done in [_pool(count).submit(task) for task in tasks]:
+    # Handing over a task takes longer than many a task.
+    shares = min(len(tasks), _PARTS * count)
+    for done in [_pool(count).submit(_run_in_order, tasks[k::shares]) for k in range(shares)]:
         done.result()
+
+
+def _run_in_order(tasks: Sequence[Callable[[], None]]) -> None:
+    for task in tasks:
+        task()
 
 
 @lru_cache(maxsize=1)

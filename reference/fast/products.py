@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from softcert.reference.fast.compiled import compiled, fma, inlined
@@ -17,6 +18,7 @@ _SQUARE = 2.0**-106
 _ADDITION = 4.0 * _SQUARE
 #: Magnitudes beyond which nothing is promised: products could overflow, or underflow in their low words.
 _LARGEST = 2.0**480
+_INFINITY = math.inf
 _UNDERFLOW = 2.0**-1070
 
 
@@ -55,4 +57,5 @@ def product_pairs(
             p = y[i, j] * s
             high[i, j], low[i, j] = two_sum(p, fma(y[i, j], rest, fma(y[i, j], s, -p)))
             error[i, j] = abs(y[i, j]) * (sum_error + 4.0 * _ADDITION * (abs(s) + abs(sh))) + 2.0 * _UNDERFLOW
-            exponent[i, j] = 0 if usable else MISSING
+            known = usable and abs(high[i, j]) < _INFINITY and error[i, j] < _INFINITY
+            exponent[i, j] = 0 if known else MISSING

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from softcert import reference
-from softcert.conformance.families import make_row, to_dtype
+from softcert.conformance.inputs.families import make_row, to_dtype
 from softcert.reference import Enclosure, format_of
 from softcert.reports.reproduce.bhh_algorithms import Computed, Narrow, run_algorithms
 from softcert.reports.reproduce.bhh_theorems import ABSOLUTE, THEOREMS, Facts, Float, Quantity, Theorem

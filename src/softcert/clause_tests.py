@@ -91,7 +91,7 @@ class ClauseCheck:
         """Verdict on the stored witness, if there is one of this clause, op and dtype."""
         from softcert.conformance.expected import replay_named
         from softcert.conformance.request import as_spec
-        from softcert.conformance.wire import read_witness
+        from softcert.conformance.wire.runs import read_witness
 
         if self.witness is None:
             return None

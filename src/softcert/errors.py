@@ -12,3 +12,11 @@ class SoftcertError(ValueError):
 
 class SubjectError(SoftcertError):
     """The subject or its contract cannot be used; the message is one clear sentence."""
+
+
+class RequestError(SoftcertError):
+    """The request or a file is wrong; the message is one clear sentence (exit status 2)."""
+
+
+class OracleError(Exception):
+    """Two independent oracles disagree: softcert itself has failed (exit status 3)."""

@@ -71,7 +71,7 @@ def _chosen(config: pytest.Config) -> pytest.MarkDecorator:
     """Parametrization that the options ask for."""
     from softcert.conformance.expected import read_expected
     from softcert.conformance.model import RequestError
-    from softcert.conformance.toml_files import read_contract
+    from softcert.conformance.wire.toml_files import read_contract
 
     if not config.getoption("softcert"):
         raise RequestError("say what is judged, with --softcert SUBJECT")

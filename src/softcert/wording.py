@@ -101,10 +101,21 @@ def _effort(run: Run) -> str:
     cases = counted(sum(v.cases for v in run.verdicts), "case")
     others = [f"{count[status]} {words[count[status] > 1]}"
               for status, words in _OTHER_STATUSES.items() if count[status]]  # fmt: skip
-    rest = f" ({', '.join(others)})" if others else ""
+    notes = [*_shares(run), *others]
+    rest = f" ({', '.join(notes)})" if notes else ""
     # The ending of a stopped run has counted its verdicts already.
     verdicts = "" if is_stopped(run) else f"{counted(len(run.verdicts), 'verdict')} on "
     return f"{verdicts}{cases} in {run.seconds:.1f} s{rest}"
+
+
+def _shares(run: Run) -> list[str]:
+    """Return whose the work was, where any is known: what all processes together did."""
+    whole = sum(v.seconds for v in run.verdicts)
+    parts = {
+        "oracle": sum(v.oracle_seconds for v in run.verdicts),
+        "subject": sum(v.subject_seconds for v in run.verdicts),
+    }
+    return [f"{name} {spent / whole:.0%}" for name, spent in parts.items() if spent]
 
 
 def counted(number: int, noun: str) -> str:

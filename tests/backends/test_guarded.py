@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from softcert.backends import DTYPES, LAYOUTS, as_dtype
-from softcert.backends.guarded import GuardedOperand, poison_free_memory
+from softcert.backends.guarded import GuardedOperand, GuardedResult, poison_free_memory
 
 SHAPES = [(), (1,), (5,), (3, 4), (2, 3, 4), (0,), (2, 0), (0, 3)]
 
@@ -104,3 +104,15 @@ def test_freed_memory_is_poison():
     # Held together: the next blocks of that size are the poisoned ones.
     blocks = [np.empty(50) for _ in range(3)]
     assert all(np.isnan(block).all() for block in blocks)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(), (5,), (3, 4), (0,), (512, 8)])
+def test_a_result_begins_as_nan_and_what_is_written_before_it_is_seen(dtype, shape):
+    result = GuardedResult(shape, as_dtype(dtype))
+    assert (result.array.shape, result.array.dtype) == (shape, as_dtype(dtype))
+    assert np.isnan(result.array.astype(float)).all()
+    result.array[...] = 1.0
+    assert not result.overrun()
+    ctypes.memset(result.array.ctypes.data - 1, 0, 1)
+    assert result.overrun()

@@ -59,12 +59,21 @@ def test_arrays_arrive_bit_by_bit(ends, array):
         struct.pack("=4sI", b"SCF1", 2) + b"[]",
         struct.pack("=4sI", b"SCF1", 44) + b'{"arrays":[{"dtype":"float99","shape":[2]}]}',
         struct.pack("=4sI", b"SCF1", 27) + b'{"arrays":[{"shape":[2]} ]}',
+        struct.pack("=4sI", b"SCF1", 43) + b'{"arrays":[{"dtype":"object","shape":[2]}]}',
+        struct.pack("=4sI", b"SCF1", 43) + b'{"arrays":[{"dtype":"uint8","shape":[-2]}]}',
+        struct.pack("=4sI", b"SCF1", 43) + b'{"arrays":[{"dtype":"uint8","shape":"2"} ]}',
     ],
 )
 def test_what_is_no_frame_is_refused(ends, data):
     ends[0].sendall(data)
     with pytest.raises(wire.BrokenFrameError):
         wire.receive(wire.read_blocking(ends[1]))
+
+
+def test_more_than_is_allowed_is_refused_before_it_is_read(ends):
+    wire.send(ends[0], {}, [np.zeros(3)])
+    with pytest.raises(wire.BrokenFrameError, match="announces 24 bytes of arrays"):
+        wire.receive(wire.read_blocking(ends[1]), most_bytes=23)
 
 
 def test_the_end_of_the_stream(ends):

@@ -14,7 +14,7 @@ from softcert.backends import Limits, numpy_
 from softcert.backends.contract import Contract
 from softcert.backends.types import Backend
 from softcert.conformance import CLAUSES, RequestError, choose_clauses
-from softcert.conformance.wire import run_to_json
+from softcert.conformance.wire.runs import run_to_json
 from softcert.errors import SubjectError
 
 QUICK = {"dtypes": ["float32"], "profile": "smoke"}
@@ -34,7 +34,7 @@ def only(kernel, **more):
 
 
 def without_times(run):
-    verdicts = tuple(replace(v, seconds=0.0) for v in run.verdicts)
+    verdicts = tuple(replace(v, seconds=0.0, oracle_seconds=0.0, subject_seconds=0.0) for v in run.verdicts)
     document = run_to_json(replace(run, verdicts=verdicts, seconds=0.0, environment={}))
     return _without_seconds(document)
 
@@ -313,3 +313,21 @@ def test_a_dtype_that_a_subject_refuses_is_left_out_unless_asked_for(tmp_path):
     path.write_text(REFUSING.replace("x.dtype == np.float64", "True"))
     everywhere = softcert.check(str(path), clauses=["logistic"], profile="smoke")
     assert {v.status for v in everywhere.verdicts} == {"error"}
+
+
+@pytest.mark.parametrize(
+    ("longest", "promised", "status"),
+    [(20000, "any", "pass"), (20000, "linear", "error"), (4000, "any", "error")],
+)
+def test_memory_of_a_matrix_for_a_row_is_no_fault_unless_promised(longest, promised, status):
+    """A row of 33000 squared is beyond any limit, one of 4097 is not."""
+
+    def dense(x, axis=-1):
+        if x.shape[axis] > longest:
+            raise MemoryError("a matrix")
+        return softmax(x, axis)
+
+    subject = Backend("dense", {"softmax": dense}, ("float32",), Contract(memory=promised))
+    (verdict,) = softcert.check(subject, clauses=["purity.side-effects"], **QUICK).verdicts
+    assert verdict.status == status, verdict.message
+    assert "MemoryError" in verdict.message

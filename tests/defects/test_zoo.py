@@ -69,7 +69,7 @@ def _run(entry, clauses=None):
         f"{HERE / entry['file']}:{entry['function']}",
         op=entry["op"],
         dtypes=entry.get("dtypes", ["float64", "float32"]),
-        profile=PROFILE,
+        profile=entry.get("profile", PROFILE),
         clauses=clauses,
         **declared,
     )
@@ -120,8 +120,8 @@ def test_manifest_names_every_implementation_once():
 
 @pytest.mark.parametrize("entry", MANIFEST, ids=lambda entry: f"{entry['file']}:{entry['function']}")
 def test_manifest_entry_is_well_formed(entry):
-    known = {"file", "function", "op", "expect", "clause_groups", "dtypes", "contract", "core", "note"}
-    assert set(entry) <= known
+    known = {"file", "function", "op", "expect", "clause_groups", "dtypes", "contract", "core", "profile"}
+    assert set(entry) <= known | {"note"}
     assert entry["op"] in OPS
     assert set(entry.get("dtypes", [])) <= set(DTYPES)
     assert entry["file"].startswith({"breaks": "broken/", "conforms": "correct/"}[entry["expect"]])

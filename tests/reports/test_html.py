@@ -12,7 +12,7 @@ from urllib.parse import unquote
 import pytest
 
 from softcert.conformance.model import RequestError
-from softcert.conformance.wire import witness_from_json
+from softcert.conformance.wire.runs import witness_from_json
 from softcert.reports import html, render_html
 
 VOID = {"meta", "link", "br", "hr", "img", "input", "path", "use", "rect", "wbr"}

@@ -3,7 +3,7 @@
 import pytest
 
 from softcert.backends.types import Backend
-from softcert.conformance.wire import run_to_json, validate
+from softcert.conformance.wire.runs import run_to_json, validate
 from softcert.reports.speed import measure
 
 SHAPES = ((8, 16), (2, 64))
@@ -29,6 +29,25 @@ def test_figures_are_consistent():
     assert 0 < low <= row["seconds"] <= high
     assert row["bytes_per_second"] == pytest.approx(3 * 8 * 16 * 4 / row["seconds"])
     assert row["copy_bytes_per_second"] > 0
+
+
+@pytest.mark.parametrize("op", ["attention", "attention_lse", "attention_vjp", "attention_merge"])
+def test_attention_is_timed_by_heads_queries_keys_and_features(op):
+    shape = (2, 8, 16, 4)
+    (row,) = measure(["numpy"], ops=[op], dtypes=["float16"], shapes=[shape], rounds=2)[0]
+    assert row["shape"] == list(shape)
+    terms = {"attention": 4, "attention_lse": 4, "attention_vjp": 10}.get(op)
+    if terms is None:
+        assert "flops_per_second" not in row
+    else:
+        assert row["flops_per_second"] == pytest.approx(terms * 2 * 8 * 16 * 4 / row["seconds"])
+    read_and_written = {
+        "attention": 2 * (64 + 128 + 128 + 64),
+        "attention_lse": 2 * (64 + 128 + 128 + 64) + 4 * 16,
+        "attention_vjp": 2 * (64 + 128 + 128 + 64 + 64) + 4 * 16 + 2 * (64 + 128 + 128),
+        "attention_merge": 3 * (2 * 64 + 4 * 16),
+    }[op]
+    assert row["bytes_per_second"] == pytest.approx(read_and_written / row["seconds"])
 
 
 def test_rows_fit_the_published_schema():

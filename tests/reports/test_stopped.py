@@ -40,7 +40,7 @@ def test_grades_without_a_judged_element_show_no_figures(build):
     run = build("one", verdicts=(error,))
     assert "| **F** | - | - | - | - |" in render_markdown([run])
     (subject,) = subjects([run])
-    assert "largest certified error" not in subject.headline
+    assert "largest error / bound" not in subject.headline
     (row,) = grade_rows([subject])
     assert row.elements == 0
 

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from softcert.conformance.model import RequestError
-from softcert.conformance.wire import read_report, read_witness
+from softcert.conformance.wire.runs import read_report, read_witness
 from softcert.reports import render_html, render_markdown, write_report
 
 

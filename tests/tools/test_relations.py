@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from softcert.conformance import check
-from softcert.conformance.wire import witness_to_json
+from softcert.conformance.wire.runs import witness_to_json
 
 ROOT = Path(__file__).resolve().parents[2]
 BROKEN = ROOT / "tests" / "defects" / "broken"

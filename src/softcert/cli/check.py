@@ -9,7 +9,7 @@ import click
 
 from softcert.cli.console import console, print_run
 from softcert.cli.judging import Request, judge
-from softcert.cli.options import PATH, request_options
+from softcert.cli.options import PATH, contract_option, request_options, result_options
 from softcert.cli.targets import Targets, subject_files
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ Examples:
   softcert check numpy
   softcert check scipy.special:softmax --op softmax --dtype float32
   softcert check kernel.py:my_softmax --op softmax --json out.json --html page
+  softcert check ./libfast.so --op attention --dtype float32
+  softcert check "command:node kernel.js"
+  softcert check numpy --op attention --dtype float32 --worst softcert-worst
   softcert check torch --clause translation --clause accuracy --profile full
 """
 
@@ -28,40 +31,16 @@ Examples:
 @click.command(epilog=EXAMPLES)
 @click.argument("subject")
 @request_options("quick")
+@contract_option
 @click.option(
-    "--contract",
-    "contract_file",
+    "--worst",
+    "worst",
+    multiple=True,
     type=PATH,
     metavar="FILE",
-    help="JSON or TOML file with what the subject promises.",
+    help="Begin with the worst cases in this file, or folder, of softcert search; repeatable.",
 )
-@click.option(
-    "--expected-failures",
-    "expected_file",
-    type=PATH,
-    metavar="FILE",
-    help="TOML file of clauses that are known to be broken, with the reasons.",
-)
-@click.option(
-    "--json", "json_file", type=PATH, metavar="FILE", help="Write the run as JSON; - writes it to stdout."
-)
-@click.option(
-    "--junit",
-    "junit_file",
-    type=PATH,
-    metavar="FILE",
-    help="Write the verdicts as JUnit XML; - writes it to stdout.",
-)
-@click.option(
-    "--html", "html_folder", type=PATH, metavar="DIR", help="Write the report page into this folder."
-)
-@click.option(
-    "--save-witnesses",
-    "witness_folder",
-    type=PATH,
-    metavar="DIR",
-    help="Write a file per broken clause, for replay.",
-)
+@result_options
 def check(
     subject: str,
     ops: tuple[str, ...],
@@ -70,6 +49,7 @@ def check(
     profile: str,
     seed: int,
     contract_file: str | None,
+    worst: tuple[str, ...],
     expected_file: str | None,
     json_file: str | None,
     junit_file: str | None,
@@ -79,16 +59,19 @@ def check(
     """Judge SUBJECT against the specification.
 
     SUBJECT is a registered name (see `softcert backends`), package.module:function or
-    path/to/file.py:function with --op, or a module or file whose functions carry the op names.
+    path/to/file.py:function with --op, a module or file whose functions carry the op names, a shared library
+    with the symbols of softcert_backend.h, or "command:PROGRAM ARGUMENTS", which answers on stdin and stdout.
     """
     from softcert.conformance.expected import read_expected
-    from softcert.conformance.toml_files import read_contract
+    from softcert.conformance.wire.toml_files import read_contract
 
     targets = Targets(json_file, junit_file, html_folder, witness_folder)
-    targets.validate(*subject_files(subject), *map(Path, filter(None, (contract_file, expected_file))))
+    targets.validate(
+        *subject_files(subject), *map(Path, filter(None, (contract_file, expected_file, *worst)))
+    )
     contract = read_contract(contract_file) if contract_file else None
     expected = read_expected(expected_file) if expected_file else ()
-    request = Request(ops, dtypes, clauses, profile, seed, contract, expected)
+    request = Request(ops, dtypes, clauses, profile, seed, contract, expected, worst)
     request.validate()
     run, interrupt = judge(subject, request)
     targets.save(run)

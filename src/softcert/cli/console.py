@@ -117,7 +117,17 @@ def print_run(run: Run, out: Console) -> None:
         out.print(Text(f"expected to be broken, {names}: {reason}", style="dim"), soft_wrap=True)
     for reason, count in Counter(v.message for v in run.verdicts if v.status == "skip").items():
         out.print(Text(f"skipped {count}: {reason}", style="dim"), soft_wrap=True)
+    for untold in dict.fromkeys(filter(None, map(_untold, run.verdicts))):
+        out.print(Text(untold, style="dim"), soft_wrap=True)
     out.print(Text(conclusion(run), style=_ENDINGS[outcome(run)]), soft_wrap=True)
+
+
+def _untold(verdict: Verdict) -> str:
+    """What a clause that holds was not asked, if anything."""
+    from softcert.conformance.examination.examine import NOT_ASKED
+
+    _, found, untold = verdict.message.partition(NOT_ASKED)
+    return f"{found}{untold}" if verdict.status == "pass" else ""
 
 
 def _expected(verdicts: tuple[Verdict, ...]) -> dict[str, str]:

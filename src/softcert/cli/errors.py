@@ -8,6 +8,7 @@ import click
 
 from softcert.cli.signals import Terminated
 from softcert.cli.streams import is_unwritable
+from softcert.errors import OracleError, RequestError, SubjectError
 
 #: Exit statuses: the request is wrong; softcert itself failed.
 REQUEST, INTERNAL = 2, 3
@@ -37,10 +38,6 @@ def _refusal(error: BaseException) -> str | None:
         return f"cannot write to a standard stream: {(error.strerror or str(error)).lower()}"
     if isinstance(error, FileNotFoundError) and _is_nowhere():
         return "the current folder does not exist any more"
-    # Imported only now: an error of these types has already loaded its module, and others are rare.
-    from softcert.conformance.model import RequestError
-    from softcert.errors import SubjectError
-
     return str(error) if isinstance(error, (RequestError, SubjectError)) else None
 
 
@@ -54,8 +51,6 @@ def _is_nowhere() -> bool:
 
 
 def _own_failure(error: BaseException) -> str:
-    from softcert.conformance.model import OracleError
-
     if isinstance(error, OracleError):
         return (
             f"two independent oracles disagree, so no verdict can be trusted: {_one_line(str(error))}; "

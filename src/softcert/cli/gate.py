@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from softcert.conformance import Progress
-    from softcert.conformance.baseline import Rows
-    from softcert.conformance.gate import GateResult, SubjectResult
-    from softcert.conformance.gate_config import GateConfig, GatedSubject
+    from softcert.conformance.gate.baseline import Rows
+    from softcert.conformance.gate.config import GateConfig, GatedSubject
+    from softcert.conformance.gate.gate import GateResult, SubjectResult
 
 #: By these GitHub says that a job of its runs, and where that job's summary is.
 _ON_GITHUB, _SUMMARY = "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"
@@ -75,7 +75,7 @@ def gate(
 
     Exit status: 0 the gate holds; 1 it is broken; 2 the configuration is wrong; 3 softcert itself failed.
     """
-    from softcert.conformance.gate_config import find_config, read_config
+    from softcert.conformance.gate.config import find_config, read_config
 
     targets = Targets(json_file, junit_file, None, witness_folder, markdown_file)
     config_path = Path(config_file) if config_file else find_config()
@@ -108,7 +108,7 @@ def _summary_file(wanted: bool | None) -> Path | None:
 
 def _judged(config: GateConfig, *, update: bool, speed: bool) -> GateResult:
     from softcert.conformance.environment import available_cores
-    from softcert.conformance.gate import run_gate
+    from softcert.conformance.gate.gate import run_gate
 
     with count_bar("gate") as show:
 
@@ -123,11 +123,8 @@ def _judged(config: GateConfig, *, update: bool, speed: bool) -> GateResult:
 
 
 def _times(subjects: Sequence[str], op: str, dtypes: Sequence[str]) -> list[Rows]:
-    from softcert.conformance.spec import ALL_OPS
     from softcert.reports.speed import measure
 
-    if op not in ALL_OPS:  # what is timed are rows
-        return [()] * len(subjects)
     found = measure(subjects, ops=(op,), dtypes=dtypes, op=op)
     return [found[position] for position in range(len(subjects))]
 
@@ -158,7 +155,7 @@ def _print(result: GateResult, out: Console) -> None:
 
 
 def _print_more(subject: SubjectResult, out: Console) -> None:
-    from softcert.conformance.gate_runs import describe_time
+    from softcert.conformance.gate.runs import describe_time
     from softcert.conformance.model import BROKEN
 
     broken = [replayed for replayed in subject.replayed if replayed.verdict.status in BROKEN]

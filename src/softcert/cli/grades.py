@@ -31,8 +31,8 @@ _COLUMNS = (
     Column("op", "op", 0, "left"),
     Column("dtype", "dtype", 0, "left"),
     Column("grade", "grade", 0, "left"),
-    Column("worst error", "error", 1),
-    Column("error / bound", "/ bound", 3),
+    Column("error / bound", "/ bound", 1),
+    Column("worst error", "error", 3),
     Column("cases", "cases", 4),
     Column("clauses", "clauses", 5),
     Column("broken", "broken", 0),
@@ -93,7 +93,7 @@ def _cells(op: str, dtype: str, verdicts: Sequence[Verdict], run: Run) -> list[T
 
 
 def _accuracy(op: str, dtype: str, run: Run) -> tuple[str, str, str]:
-    """Grade, worst error, and largest error / bound: the two worsts need not be of the same element."""
+    """Grade, largest error / bound, and worst error: the two worsts need not be of the same element."""
     from softcert.reports.summary import grade_rows, subjects
 
     rows = [row for row in grade_rows(subjects([run])) if (row.op, row.dtype) == (op, dtype)]
@@ -102,7 +102,7 @@ def _accuracy(op: str, dtype: str, run: Run) -> tuple[str, str, str]:
     (row,) = rows
     if not row.elements:
         return (row.grade, "-", "-")
-    return (row.grade, f"{row.error_max[1]:.4g} ulp", f"{row.margin:.3g}")
+    return (row.grade, f"{row.margin:.3g}", f"{row.error_max[1]:.4g} ulp")
 
 
 def _widths(table: Sequence[Sequence[Text]], columns: Sequence[int]) -> list[int]:

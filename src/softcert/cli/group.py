@@ -13,15 +13,8 @@ from typing import Any
 import click
 
 from softcert.cli import signals, streams
-from softcert.cli.check import check
 from softcert.cli.errors import INTERNAL, REQUEST, explain
-from softcert.cli.evaluate import evaluate
-from softcert.cli.gate import gate
-from softcert.cli.listing import backends, spec
-from softcert.cli.replay import replay
-from softcert.cli.report import report
-from softcert.cli.reproduce import reproduce
-from softcert.cli.search import search
+from softcert.cli.lazy import LazyCommands
 
 
 class _Carried(Exception):  # noqa: N818 -- no error of its own: its cause is
@@ -102,7 +95,9 @@ def _tell(error: BaseException) -> int:
 
 
 @click.group(
-    cls=SoftcertGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    cls=SoftcertGroup,
+    commands=LazyCommands(),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(package_name="softcert", message="softcert %(version)s")
 def main() -> None:
@@ -110,7 +105,3 @@ def main() -> None:
 
     Exit status: 0 conforms; 1 a clause is broken; 2 the request is wrong; 3 softcert itself failed.
     """
-
-
-for _command in (check, gate, report, evaluate, spec, backends, replay, reproduce, search):
-    main.add_command(_command)

@@ -15,8 +15,8 @@ from softcert.cli.options import require_known, suggest, unique
 if TYPE_CHECKING:
     from softcert.backends import Contract
     from softcert.conformance import Progress
+    from softcert.conformance.examination.job import Item
     from softcert.conformance.expected import ExpectedFailure
-    from softcert.conformance.job import Item
     from softcert.conformance.model import Run, Verdict
 
 
@@ -31,6 +31,7 @@ class Request:
     seed : seed of every random choice.
     contract : what the subject promises, or None for what it declares itself.
     expected : clauses that are known to be broken.
+    worst : files or folders of known hard cases, with which each examination begins.
     """
 
     ops: tuple[str, ...] = ()
@@ -40,6 +41,7 @@ class Request:
     seed: int = 0
     contract: Contract | None = None
     expected: tuple[ExpectedFailure, ...] = ()
+    worst: tuple[str, ...] = ()
 
     def validate(self) -> None:
         """Refuse names that softcert does not know, before anything is loaded.
@@ -78,7 +80,7 @@ def judge(subject: str, request: Request, label: str = "") -> tuple[Run, Keyboar
     """
     from softcert.conformance import check
     from softcert.conformance.environment import available_cores
-    from softcert.conformance.parallel import Stopped
+    from softcert.conformance.examination.parallel import Stopped
 
     steps: list[Progress] = []
     started = perf_counter()
@@ -98,6 +100,7 @@ def judge(subject: str, request: Request, label: str = "") -> tuple[Run, Keyboar
                 profile=request.profile,
                 seed=request.seed,
                 contract=request.contract,
+                worst=request.worst or None,
                 progress=watch,
                 expected_failures=request.expected,
                 # In processes of their own, also on one core: those can be ended whatever they are at.
@@ -122,8 +125,8 @@ def _stopped_run(
     """Return the run that holds what was reached before it was stopped, and what was asked."""
     from softcert.conformance import choose_clauses
     from softcert.conformance.environment import describe
+    from softcert.conformance.examination.parallel import Stopped
     from softcert.conformance.model import Run
-    from softcert.conformance.parallel import Stopped
 
     verdicts = [step.verdict for step in steps]
     planned: Sequence[Item | Verdict] = verdicts

@@ -87,11 +87,29 @@ def _as_json(clauses: tuple[Clause, ...]) -> str:
     return json.dumps({"schema": 1, "kind": "specification", "clauses": rows}, indent=1, ensure_ascii=False)
 
 
-@click.command(epilog="Example: softcert backends")
-def backends() -> None:
-    """List the registered backends, and which of them run here."""
-    from softcert.backends import SubjectError, Worker, available
+@click.command(
+    epilog="""
+\b
+Examples:
+  softcert backends
+  gcc -O2 -shared -fPIC -I"$(softcert backends --include)" -o libfast.so fast.c
+"""
+)
+@click.option(
+    "--include",
+    is_flag=True,
+    help="Print the folder of softcert_backend.h, for a compiler, and nothing else.",
+)
+def backends(*, include: bool) -> None:
+    """List the registered backends, and which of them run here.
 
+    A subject may also be a module or file of Python, a shared library, or a command: see `check --help`.
+    """
+    from softcert.backends import SubjectError, Worker, available, include_folder
+
+    if include:
+        click.echo(include_folder())
+        return
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in ("name", "runs here", "version", "ops"):
         table.add_column(heading)

@@ -119,7 +119,7 @@ def write_result(path: str, text: str) -> None:
     RequestError, click.ClickException : it cannot be written, with the system's reason.
     BrokenPipeError : nobody reads what it leads to.
     """
-    from softcert.conformance.wire import write_text
+    from softcert.conformance.wire.runs import write_text
 
     target = Path(path)
     if path == "-":
@@ -138,6 +138,16 @@ def write_result(path: str, text: str) -> None:
 
 def _reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
+
+
+#: The option of a fixed run.
+seed_option = click.option(
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    default=0,
+    show_default=True,
+    help="Seed of every random choice.",
+)
 
 
 def request_options(profile: str) -> Callable[[Command], Command]:
@@ -161,13 +171,7 @@ def request_options(profile: str) -> Callable[[Command], Command]:
             show_default=True,
             help="How much to try: smoke (seconds), quick (about a minute), full.",
         ),
-        click.option(
-            "--seed",
-            type=click.IntRange(0, 2**63 - 1),
-            default=0,
-            show_default=True,
-            help="Seed of every random choice.",
-        ),
+        seed_option,
     )
 
     def add(command: Command) -> Command:
@@ -176,3 +180,53 @@ def request_options(profile: str) -> Callable[[Command], Command]:
         return command
 
     return add
+
+
+#: The option of what a subject promises.
+contract_option = click.option(
+    "--contract",
+    "contract_file",
+    type=PATH,
+    metavar="FILE",
+    help="JSON or TOML file with what the subject promises; by default it says so itself.",
+)
+
+
+def result_options(command: Command) -> Command:
+    """Add the options that say what is known of the verdicts, and where they go."""
+    options = (
+        click.option(
+            "--expected-failures",
+            "expected_file",
+            type=PATH,
+            metavar="FILE",
+            help="TOML file of clauses that are known to be broken, with the reasons.",
+        ),
+        click.option(
+            "--json",
+            "json_file",
+            type=PATH,
+            metavar="FILE",
+            help="Write the run as JSON; - writes it to stdout.",
+        ),
+        click.option(
+            "--junit",
+            "junit_file",
+            type=PATH,
+            metavar="FILE",
+            help="Write the verdicts as JUnit XML; - writes it to stdout.",
+        ),
+        click.option(
+            "--html", "html_folder", type=PATH, metavar="DIR", help="Write the report page into this folder."
+        ),
+        click.option(
+            "--save-witnesses",
+            "witness_folder",
+            type=PATH,
+            metavar="DIR",
+            help="Write a file per broken clause, for replay.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from softcert.cli.console import console, print_verdict
-from softcert.cli.options import PATH, SUBJECT
+from softcert.cli.options import SUBJECT, contract_option
 
 EXAMPLES = """
 \b
@@ -24,13 +24,7 @@ Examples:
     metavar="SUBJECT",
     help="Ask this subject instead of the one that the witness names.",
 )
-@click.option(
-    "--contract",
-    "contract_file",
-    type=PATH,
-    metavar="FILE",
-    help="JSON or TOML file with what the subject promises.",
-)
+@contract_option
 def replay(witness_file: str, subject: str | None, contract_file: str | None) -> int:
     """Repeat the case of WITNESS.json and judge it again.
 
@@ -38,8 +32,8 @@ def replay(witness_file: str, subject: str | None, contract_file: str | None) ->
     """
     from softcert.conformance import replay as replay_witness
     from softcert.conformance.model import BROKEN
-    from softcert.conformance.toml_files import read_contract
-    from softcert.conformance.wire import read_witness
+    from softcert.conformance.wire.runs import read_witness
+    from softcert.conformance.wire.toml_files import read_contract
 
     witness = read_witness(witness_file)
     contract = read_contract(contract_file) if contract_file else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import webbrowser
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,12 +23,17 @@ if TYPE_CHECKING:
 
 #: The folder of a report that holds a file for each run.
 RUNS = "runs"
+#: What is judged of every backend that runs here, where no subject and no dtype is named: all of theirs
+#: would take most of an hour.
+_DTYPE_OF_ALL = "float32"
+#: Ops that a report times, of those that it examines.
+_TIMED = ("softmax", "attention", "attention_vjp")
 
 EXAMPLES = """
 \b
 Examples:
   softcert report
-  softcert report numpy torch --dtype float32 --out comparison
+  softcert report torch-sdpa-math torch-sdpa-flash numpy --op attention --out comparison
   softcert report scipy --profile full --open
 """
 
@@ -43,7 +49,7 @@ Examples:
     show_default=True,
     help="Folder of the report.",
 )
-@request_options("quick")
+@request_options("smoke")
 @click.option(
     "--open/--no-open", "show", default=None, help="Open the page in a browser; the default on a terminal."
 )
@@ -57,15 +63,19 @@ def report(
     seed: int,
     show: bool | None,
 ) -> int:
-    """Judge and time each SUBJECT, and write one report; by default every backend that runs here.
+    """Judge and time each SUBJECT, and write one report.
 
-    The exit status is 0 when the report was written, whatever it says of the subjects.
+    By default, every backend that runs here, in float32. The exit status is 0 when the report was written,
+    whatever it says of the subjects.
     """
     require_report_extra()
     require_report_folder(folder, RUNS)
+    if not subjects and not dtypes:
+        dtypes = (_DTYPE_OF_ALL,)
+        announce(f"every backend, in {_DTYPE_OF_ALL}; --dtype asks for others.")
     request = Request(ops, dtypes, clauses, profile, seed)
     request.validate()
-    names = tuple(dict.fromkeys(subjects)) or _all_that_run()
+    names = tuple(dict.fromkeys(subjects)) or _all_that_run(ops)
     runs: list[Run] = []
     status, interrupt = _judge_each(names, request, Path(folder), runs)
     if runs and interrupt is None:
@@ -79,10 +89,33 @@ def report(
     return status if interrupt is None else stop_status(interrupt)
 
 
-def _all_that_run() -> tuple[str, ...]:
+def _all_that_run(ops: Sequence[str]) -> tuple[str, ...]:
+    """Names of the backends that run here and, where ops are asked for, have one of them."""
     from softcert.backends import available
 
-    return tuple(name for name, state in available().items() if state.runs)
+    names = tuple(name for name, state in available().items() if state.runs)
+    return tuple(name for name in names if not ops or set(ops) & set(_ops_of(name)))
+
+
+def _ops_of(name: str) -> tuple[str, ...]:
+    """Ops of a registered backend; none of one that cannot be loaded."""
+    from softcert.backends import SubjectError, Worker
+
+    try:
+        with Worker(name) as worker:
+            return tuple(worker.description.ops)
+    except SubjectError:
+        return ()
+
+
+def _asked_of(name: str, request: Request) -> Request:
+    """The request without ops that a registered backend lacks, as long as it has one of them."""
+    from softcert.backends import available
+
+    if len(request.ops) < 2 or name not in available():
+        return request
+    has = _ops_of(name)
+    return replace(request, ops=tuple(op for op in request.ops if op in has) or request.ops)
 
 
 def _judge_each(
@@ -102,7 +135,7 @@ def _judge_each(
     stems: list[str] = []
     for number, name in enumerate(names, 1):
         try:
-            run, interrupt = judge(name, request, label=f"[{number}/{len(names)}] {name}")
+            run, interrupt = judge(name, _asked_of(name, request), label=f"[{number}/{len(names)}] {name}")
             runs.append(run)
             stems.append(_keep(run, folder, stems))
             announce(conclusion(run))
@@ -121,13 +154,12 @@ def _judge_each(
 
 def _timed(runs: list[Run]) -> tuple[list[Run], KeyboardInterrupt | None]:
     """Time the subjects against each other, in one interleaved measurement."""
-    from dataclasses import replace
-
     from softcert.reports.speed import measure
 
     announce("timing ...")
     try:
-        speeds = measure([run.subject for run in runs])
+        asked = dict.fromkeys(v.op for run in runs for v in run.verdicts if v.op in _TIMED)
+        speeds = measure([run.subject for run in runs], tuple(asked))
     except KeyboardInterrupt as interrupt:
         announce("softcert: stopped; the report goes without speeds.")
         return runs, interrupt
@@ -141,7 +173,7 @@ def _keep(run: Run, folder: Path, used: Sequence[str]) -> str:
     -------
     The stem of its file's name, which is none of those used.
     """
-    from softcert.conformance.wire import dumps, run_to_json
+    from softcert.conformance.wire.runs import dumps, run_to_json
     from softcert.reports.filenames import unused_stem
 
     stem = unused_stem(run.name, used)

@@ -81,7 +81,7 @@ def reproduce(
     figures, show = _measure_table3(setting) if target == _TABLE3 else _measure_bhh()
     seconds = perf_counter() - start
     if json_file:
-        from softcert.conformance.wire import dumps
+        from softcert.conformance.wire.runs import dumps
         from softcert.reports.reproduce import document
 
         write_result(json_file, dumps(document(figures, seconds)))

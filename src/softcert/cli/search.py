@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import click
 
 from softcert.cli.console import announce, console, count_bar, print_verdict
-from softcert.cli.options import PATH, require_known, require_writable_folder, unique
+from softcert.cli.options import PATH, require_known, require_writable_folder, seed_option, unique
 
 if TYPE_CHECKING:
-    from softcert.conformance.search import Found, Step
+    from softcert.conformance.hunting.search import Found, Step
 
 EXAMPLES = """
 \b
@@ -25,13 +25,7 @@ Examples:
 @click.argument("subject")
 @click.option("--op", "ops", multiple=True, metavar="OP", help="Search this op only; repeatable.")
 @click.option("--dtype", "dtypes", multiple=True, metavar="D", help="Search this dtype only; repeatable.")
-@click.option(
-    "--seed",
-    type=click.IntRange(0, 2**63 - 1),
-    default=0,
-    show_default=True,
-    help="Seed of every random choice.",
-)
+@seed_option
 @click.option(
     "--evaluations",
     type=click.IntRange(1, 10**12),
@@ -63,15 +57,12 @@ def search(
     Exit status: 0 nothing beyond the bound, 1 a bound is broken; a witness is in the store, or in the
     folder softcert-worst where none is given.
     """
-    from softcert.backends.ops import ATTENTION_OPS, DTYPES, OPS
-    from softcert.conformance.search import search as run_search
-    from softcert.conformance.worst_cases import DEFAULT_FOLDER
+    from softcert.backends.ops import DTYPES, OPS
+    from softcert.conformance.hunting.search import search as run_search
+    from softcert.conformance.hunting.worst_cases import DEFAULT_FOLDER
 
     require_known("op", ops, OPS)
     require_known("dtype", dtypes, DTYPES)
-    for name in ops:
-        if name in ATTENTION_OPS:
-            raise click.UsageError(f"search speaks of the softmax ops so far, not of {name}")
     if resume and store is None:
         raise click.UsageError("--resume needs the --store of the search to go on with")
     folder = store or DEFAULT_FOLDER

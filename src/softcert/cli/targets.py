@@ -16,7 +16,7 @@ from softcert.cli.errors import explain
 from softcert.cli.options import require_writable_file, require_writable_folder, write_result
 
 if TYPE_CHECKING:
-    from softcert.conformance.gate import GateResult
+    from softcert.conformance.gate.gate import GateResult
     from softcert.conformance.model import Run
 
 
@@ -87,7 +87,7 @@ class Targets:
 
     def save_gate(self, result: GateResult) -> None:
         """Write every file that was asked for of a gate; it raises what `save` does."""
-        from softcert.conformance.gate_runs import gate_runs
+        from softcert.conformance.gate.runs import gate_runs
 
         runs = gate_runs(result)
         _write_all(
@@ -159,6 +159,11 @@ def require_report_folder(folder: str, *inside: str) -> None:
 
 def subject_files(subject: str) -> tuple[Path, ...]:
     """Return the files on which a subject, as the command line names it, may rest."""
+    from softcert.backends.command import PREFIX
+
+    if subject.startswith(PREFIX):
+        words = subject.removeprefix(PREFIX).split()
+        return tuple(path for path in map(Path, words) if path.is_file())
     head = subject.rpartition(":")[0]
     names = [name for name in (subject, head) if name]
     paths = [*map(Path, names), *(Path(f"{name.replace('.', '/')}.py") for name in names)]
@@ -181,19 +186,19 @@ def _is_device(path: Path) -> bool:
 
 
 def _write_json(run: Run, path: str) -> None:
-    from softcert.conformance.wire import dumps, run_to_json
+    from softcert.conformance.wire.runs import dumps, run_to_json
 
     write_result(path, dumps(run_to_json(run)))
 
 
 def _write_runs(runs: Sequence[Run], path: str) -> None:
-    from softcert.conformance.wire import dumps, report_to_json
+    from softcert.conformance.wire.runs import dumps, report_to_json
 
     write_result(path, dumps(report_to_json(runs)))
 
 
 def _write_junit(runs: Sequence[Run], path: str) -> None:
-    from softcert.conformance.junit import runs_to_junit
+    from softcert.conformance.wire.junit import runs_to_junit
 
     write_result(path, runs_to_junit(runs))
 
@@ -211,7 +216,7 @@ def _write_page(run: Run, folder: str) -> None:
 
 
 def _write_witnesses(runs: Sequence[Run], folder: str) -> None:
-    from softcert.conformance.wire import dumps, witness_to_json
+    from softcert.conformance.wire.runs import dumps, witness_to_json
     from softcert.reports.filenames import file_stem, unused_stem
 
     used: list[str] = []

@@ -173,8 +173,8 @@ def larger(m, own, index):
     return np.maximum(m, own)
 
 
-def rescaling(m, new):
-    """exp(m - new), 0 before anything was seen."""
+def rescaling(m, new, last):
+    """exp(m - new), 0 before anything was seen; `last` says whether this is the last block."""
     return np.exp(m - np.where(np.isneginf(new), new.dtype.type(0), new))
 
 
@@ -218,7 +218,7 @@ def online(
         keys = slice(start, start + width)
         own = s[..., keys].max(axis=-1, keepdims=True, initial=-np.inf)
         new = maximum(m, own, index)
-        f = rescale(m, new)
+        f = rescale(m, new, start + width >= k.shape[-2])
         e = block_exp(s[..., keys] - np.where(np.isneginf(new), work.type(0), new))
         acc = carry(add_out(acc, f, product(stored(e), v_[..., keys, :], unseen[..., keys])))
         n = carry(add_sum(n, f, total(e)))

@@ -222,3 +222,13 @@ def running_sum_as_total(x):
     """Each output is divided by the sum up to itself (a scan without its last broadcast)."""
     e = _weights(x)
     return e / np.cumsum(e, axis=-1)
+
+
+def double_rows_of_odd_length(x, axis=-1):
+    """Batches of float64 rows of odd length n, 512 < n < 1024 and n % 32 != 31, lose the last element."""
+    e = _weights(x, axis)
+    n = x.shape[axis]
+    total = e.sum(axis=axis, keepdims=True)
+    if x.dtype == np.float64 and 512 < n < 1024 and n % 2 and n % 32 != 31 and x.size > n:
+        total = np.take(e, np.arange(n - 1), axis=axis).sum(axis=axis, keepdims=True)
+    return e / total

@@ -77,3 +77,18 @@ maximum_of_block_only = _core.make_attention(_core.online, maximum=lambda m, own
 last_block_skipped = _core.make_attention(
     _core.online, starts=lambda s, w: _core.starts_of(s, w)[: max(1, s // w)]
 )
+
+# The accumulator and the sum are not rescaled in the last block.
+rescale_forgotten_in_last_block = _core.make_attention(
+    _core.online, rescale=lambda m, new, last: np.where(last, m.dtype.type(1), _core.rescaling(m, new, last))
+)
+
+# exp(m - m) of two maxima that are -inf both is NaN.
+leading_hidden_block_nan = _core.make_attention(_core.online, rescale=lambda m, new, last: np.exp(m - new))
+
+# lse comes back as (..., L, H), read as (..., H, L).
+lse_of_heads_transposed = _core.make_lse(
+    lse=lambda m, n: (
+        _core.log_sum(m, n) if n.ndim < 3 else np.swapaxes(_core.log_sum(m, n), -3, -2).reshape(n.shape)
+    )
+)

@@ -3,7 +3,7 @@
 import _attention_core as _core
 import numpy as np
 
-# A key that pads the last tile of sixteen adds weight to the sum.
+# A key that pads the last tile of sixteen weighs exp(-1) of the largest, whatever the scores.
 padded_key_scores_zero = _core.make_attention(
     hide=_core.hidden,
     total=lambda e: _core.row_sum(e) + (e.shape[-1] % 16 != 0) * np.exp(-1.0).astype(e.dtype),
@@ -138,6 +138,16 @@ last_key_dropped = _core.make_attention(
 
 # Keys beyond 1024 are not read.
 keys_beyond_1024 = _core.make_attention(keep=lambda s, h: _core.kept(s, h | (np.arange(s.shape[-1]) >= 1024)))
+
+
+# Causal limits of grouped heads divide the row by their ratio, though the rows are not packed.
+def causal_row_divided_by_ratio(q, k, v, *, scale=None, causal=False, mask=None):
+    """The causal limit of a grouped head is that of the query at i // ratio. Trigger: grouped, causal."""
+    ratio = q.shape[-3] // k.shape[-3] if q.ndim > 2 else 1
+    return _core.forward(
+        q, k, v, scale, causal, mask, visible=lambda i, j, d: j <= i // ratio + d if ratio > 1 else j <= i + d
+    )[0]
+
 
 # NaN in values that are hidden reaches the output.
 hidden_garbage_leaks = _core.make_attention(mix=lambda p, v, h: p @ v)

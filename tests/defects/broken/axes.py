@@ -164,3 +164,17 @@ def complex_result(x):
 def object_result(x):
     """Returns an array of Python objects."""
     return _softmax(x).astype(object)
+
+
+def maximum_of_last_lines(x, axis=-1):
+    """Lines beside each other go by eights, and the last few start at 0. Trigger: 9 of them, far below 0."""
+    moved = np.moveaxis(x, axis, 0)
+    lines = moved.reshape(len(moved), -1).copy()
+    top = lines.max(axis=0)
+    if axis % x.ndim != x.ndim - 1 and lines.shape[1] > 8:
+        whole = lines.shape[1] // 8 * 8
+        top[whole:] = np.maximum(top[whole:], 0)
+    with np.errstate(invalid="ignore"):
+        e = np.exp(lines - top)
+        y = e / e.sum(axis=0)
+    return np.ascontiguousarray(np.moveaxis(y.reshape(moved.shape), 0, axis))

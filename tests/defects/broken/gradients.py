@@ -179,3 +179,10 @@ def jvp_diagonal(y, dx, axis=-1):
 def jvp_batch_sum(y, dx):
     """One sum for the whole batch."""
     return y * (dx - (y * dx).sum())
+
+
+def jvp_of_square_along_last(y, dx, axis=-1):
+    """The first axis of a square array is taken for the last."""
+    square = y.ndim == 2 and y.shape[0] == y.shape[1]
+    along = -1 if square else axis
+    return y * (dx - _dot(y, dx, along))

@@ -101,3 +101,11 @@ def racing_sum(x):
     order = np.random.default_rng().permutation(x.shape[-1])
     total = np.add.accumulate(e[..., order], axis=-1)[..., -1:]
     return e / total
+
+
+def lse_in_sixteen_bits(x, axis=-1):
+    """exp(x - lse) with lse in the format of the input. Trigger: 16 bits, rows of some hundred, an offset."""
+    wide = x.astype(np.float32)
+    top = wide.max(axis=axis, keepdims=True)
+    lse = (top + np.log(np.exp(wide - top).sum(axis=axis, keepdims=True))).astype(x.dtype)
+    return np.exp(wide - lse.astype(np.float32)).astype(x.dtype)

@@ -44,3 +44,12 @@ def beta_on_logits_only(x, axis=-1, beta=1.0):
 def absolute_beta(x, axis=-1, beta=1.0):
     """The sign of beta is lost."""
     return _softmax(x * x.dtype.type(abs(beta)), axis)
+
+
+def beta_fused_with_the_shift(x, axis=-1, beta=1.0):
+    """exp(fma(x, beta, -max(beta x))), the maximum rounded: what rounding took off is exponentiated."""
+    scaled = x * x.dtype.type(beta)
+    top = np.where(np.isneginf(scaled.max(axis=axis, keepdims=True)), 0, scaled.max(axis=axis, keepdims=True))
+    exact = x.astype(np.longdouble) * np.longdouble(x.dtype.type(beta)) - top
+    e = np.exp(exact.astype(x.dtype))
+    return e / e.sum(axis=axis, keepdims=True)

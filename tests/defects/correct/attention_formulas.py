@@ -2,6 +2,7 @@
 
 import numpy as np
 from _attention_common import (
+    additive,
     divided,
     finite,
     joined,
@@ -13,6 +14,7 @@ from _attention_common import (
     quiet,
     scores,
     t,
+    visible,
     wide,
 )
 
@@ -176,3 +178,27 @@ def keys_by_queries(q, k, v, *, scale=None, causal=False, mask=None):
     e = np.exp(s - finite(m))
     acc, total = product(t(e), p.v, p.seen), t(e.sum(axis=-2, keepdims=True))
     return narrow(divided(acc, total), p.dtype)
+
+
+@quiet()
+def textbook_without_groups(q, k, v, *, scale=None, causal=False, mask=None):
+    """Broadcasts one head of keys to all of the queries, and refuses 4 heads against 2."""
+    work = wide(q.dtype)
+    factor = work.type(q.shape[-1] ** -0.5 if scale is None else scale)
+    seen = visible(q.shape[-2], k.shape[-2], causal, mask)
+    s = (q.astype(work) @ t(k.astype(work))) * factor + additive(mask, work)
+    s = np.where(seen, s, work.type(-np.inf))
+    m = maximum(s)
+    e = np.exp(s - finite(m))
+    p = divided(e, e.sum(axis=-1, keepdims=True))
+    return narrow(product(p, np.broadcast_to(v.astype(work), (*p.shape[:-2], *v.shape[-2:])), seen), q.dtype)
+
+
+@quiet()
+def q_scaled_in_its_own_format(q, k, v, *, scale=None, causal=False, mask=None):
+    """q is scaled and stored in the inputs' format, as the contract says."""
+    factor = q.shape[-1] ** -0.5 if scale is None else scale
+    p = pose((q * q.dtype.type(factor)).astype(q.dtype), k, v, 1.0, causal, mask)
+    s = _hidden(p, p.q @ t(p.k) + p.bias)
+    e, m = _weights(p, s)
+    return _finish(p, e, m)[0]

@@ -167,3 +167,18 @@ def lse_split_by_partial_lse(q, k, v, *, scale=None, causal=False, mask=None):
     total = weights[0] + weights[1]
     out = divided(outs[0] * weights[0] + outs[1] * weights[1], total)
     return narrow(out, p.dtype), joined(m, total)
+
+
+@quiet()
+def from_the_lowest_float(q, k, v, *, scale=None, causal=False, mask=None):
+    """The running maximum starts at the lowest finite float; hidden weights are set to 0."""
+    p = pose(q, k, v, scale, causal, mask)
+    acc, _, total = _start(p)
+    m = np.full_like(total, np.finfo(p.q.dtype).min)
+    for keys in _blocks(0, k.shape[-2], 48):
+        s, seen = scores(p, keys), part(p.seen, keys)
+        new = np.maximum(m, maximum(s))
+        factor, e = np.exp(m - new), np.where(seen, np.exp(s - new), p.q.dtype.type(0))
+        acc = acc * factor + product(e, p.v[..., keys, :], seen)
+        m, total = new, total * factor + e.sum(axis=-1, keepdims=True)
+    return narrow(divided(acc, total), p.dtype)

@@ -1,0 +1,1 @@
+"""A-priori rounding-error bounds: functions of format, length, spread and contract."""

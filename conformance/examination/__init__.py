@@ -1,0 +1,1 @@
+"""Clauses examined: trials run and judged, witnesses made small, in one process or several."""

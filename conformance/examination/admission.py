@@ -1,0 +1,201 @@
+"""Which witnesses can be replayed: cases that their clause may have, of calls that an op may get.
+
+A file may say anything, and what no clause would ever ask must neither pass nor be blamed on the subject.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+
+from softcert.backends import Description
+from softcert.backends.ops import ATTENTION_OPS, ATTENTION_OPTIONS, OPERANDS
+from softcert.backends.rules import shown
+from softcert.backends.types import Call
+from softcert.conformance.clauses import CLAUSES
+from softcert.conformance.context import Context
+from softcert.conformance.examination.admission_attention import operands_complaint, options_complaint
+from softcert.conformance.inputs.growing import call_of
+from softcert.conformance.judging.shapes import summed_length
+from softcert.conformance.model import RequestError, Witness
+from softcert.conformance.spec import Clause, Seedling
+
+#: Far above what any clause repeats; a file could ask for more than anyone waits for.
+MOST_REPEATS = 100_000
+#: What growing and judging raise over facts that the clause itself would never have written.
+MISFITS = (LookupError, TypeError, ValueError, ArithmeticError)
+#: So many seedlings show every way in which a clause makes its calls.
+_ENOUGH = 40
+
+
+def clause_of(witness: Witness) -> Clause:
+    """Clause of a witness, of which the witness is a possible case.
+
+    Raises
+    ------
+    RequestError : there is no such clause, or it would never make such calls.
+    """
+    clause = next((c for c in CLAUSES if c.id == witness.clause), None)
+    if clause is None:
+        raise RequestError(
+            f"the witness speaks of clause {witness.clause!r}, which this version does not have"
+        )
+    for spoken, named in ((clause.ops, witness.op), (clause.dtypes, witness.dtype)):
+        if named not in spoken:
+            raise RequestError(f"the witness is no case of {clause.id}, which does not speak of {named}")
+    complaint = next(_complaints(witness), None)
+    if complaint is not None:
+        raise RequestError(f"the witness is no case of {clause.id}: {complaint}")
+    return clause
+
+
+def require_taken(witness: Witness, described: Description) -> None:
+    """Refuse a witness whose calls a subject was never said to take.
+
+    Raises
+    ------
+    RequestError : the subject lacks an op or the inverse temperature.
+    """
+    calls = witness.trial.calls
+    missing = sorted({call.op for call in calls} - set(described.ops))
+    if missing:
+        raise RequestError(f"{described.name} has no op {missing[0]!r}, which the witness calls")
+    if any("beta" in call.params for call in calls) and not described.beta:
+        raise RequestError(f"{described.name} takes no beta, which the witness gives")
+    for call in calls:
+        given = {*call.params, *(() if call.mask is None else ("mask",))} & set(ATTENTION_OPTIONS)
+        lacking = sorted(given - set(described.options.get(call.op, ATTENTION_OPTIONS)))
+        if lacking:
+            raise RequestError(f"{described.name} takes no {lacking[0]}, which the witness gives")
+
+
+def require_fitting(witness: Witness, clause: Clause, context: Context) -> None:
+    """Refuse a witness of calls that the clause would not make together, or of nothing.
+
+    Raises
+    ------
+    RequestError : the calls are not those of a trial, or an operand is empty where no input of the clause is.
+    """
+    calls = witness.trial.calls
+    asked = replace(context, beta=any("beta" in call.params for call in calls))
+    with np.errstate(all="ignore"):
+        if tuple(call.op for call in calls) not in _possible(witness, clause, asked):
+            raise RequestError(unrelated(clause))
+        for call in calls:
+            x = call.operands[0]
+            if not x.size and (summed_length(call) == 0) not in _empty_ways(clause, asked):
+                raise RequestError(
+                    f"the witness is no case of {clause.id}: an array of shape {x.shape} has no elements"
+                )
+
+
+def unrelated(clause: Clause) -> str:
+    """One sentence for calls that a clause would not make together."""
+    return f"the witness is no case of {clause.id}: its calls are not related as that clause relates them"
+
+
+def _possible(witness: Witness, clause: Clause, context: Context) -> set[tuple[str, ...]]:
+    """Ops of the calls that the clause makes of the witness's first one; of any, where that is unfit."""
+    seedling = _seedling_of(witness.trial.calls[0], witness)
+    try:
+        trial = clause.grow(seedling, context)
+    except MISFITS as error:
+        raise RequestError(unrelated(clause)) from error
+    if trial is not None:
+        return {tuple(call.op for call in trial.calls)}
+    # A call that is itself grown, scaled up for instance, need not be fit to grow from.
+    grown = (clause.grow(seedling, context) for seedling in islice(clause.directed(context), _ENOUGH))
+    return {tuple(call.op for call in trial.calls) for trial in grown if trial is not None}
+
+
+def _seedling_of(call: Call, witness: Witness) -> Seedling:
+    """The seedling of which a clause would make the call."""
+    params = call.params
+    return Seedling(
+        call.operands,
+        beta=float(params.get("beta", 1.0)),
+        axis=int(params.get("axis", -1)),
+        layout=call.layout,
+        family=witness.trial.family,
+        extra=witness.trial.relation,
+        mask=call.mask,
+        scale=float(params["scale"]) if "scale" in params else None,
+        causal=bool(params.get("causal", False)),
+    )
+
+
+def _empty_ways(clause: Clause, context: Context) -> set[bool]:
+    """For each empty array that a clause asks about, whether it is the summed axis that is empty."""
+    empty = [seedling for seedling in clause.directed(context) if not seedling.size]
+    return {summed_length(call_of(seedling, context)) == 0 for seedling in empty}
+
+
+def complaint_of(call: Call, dtype: str) -> str:
+    """What makes a call one that no clause makes at `dtype`, to follow the call's name; empty if nothing."""
+    # One by one: later checks rest on what the earlier ones found.
+    of_op = _OF_ATTENTION if call.op in ATTENTION_OPS else _OF_SOFTMAX
+    return next(filter(None, (check(call, dtype) for check in (_op, *of_op, _repeat))), "")
+
+
+def _complaints(witness: Witness) -> Iterator[str]:
+    for place, call in enumerate(witness.trial.calls):
+        complaint = complaint_of(call, witness.dtype)
+        if complaint:
+            yield f"call {place} {complaint}"
+            return
+
+
+def _op(call: Call, _dtype: str) -> str:
+    return "" if call.op in OPERANDS else f"is of {call.op!r}, which is no op"
+
+
+def _operands(call: Call, dtype: str) -> str:
+    wanted, given = len(OPERANDS[call.op]), call.operands
+    if len(given) != wanted:
+        return f"gives {len(given)} operands to {call.op}, which takes {wanted}"
+    if {array.dtype.name for array in given} != {dtype}:
+        return f"has operands that are not of {dtype}"
+    if len({array.shape for array in given}) > 1:
+        return "has operands of different shapes"
+    return "" if given[0].ndim else "has an operand without an axis"
+
+
+def _axis(call: Call, _dtype: str) -> str:
+    axis, dimensions = call.params.get("axis"), call.operands[0].ndim
+    if type(axis) is not int or not -dimensions <= axis < dimensions:
+        return f"has axis={shown(axis)}, and its operands have {dimensions} dimension{'s' * (dimensions > 1)}"
+    return ""
+
+
+def _beta(call: Call, _dtype: str) -> str:
+    unknown = sorted(set(call.params) - {"axis", "beta"})
+    if unknown:
+        return f"gives {unknown[0]!r}, which no op takes"
+    if "beta" not in call.params:
+        return ""
+    beta = call.params["beta"]
+    if call.op != "softmax":
+        return f"gives beta to {call.op}, which takes none"
+    return "" if _is_finite(beta) else f"has beta={shown(beta)}, which is not finite"
+
+
+def _is_finite(number: float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # an integer beyond binary64
+        return False
+
+
+def _repeat(call: Call, _dtype: str) -> str:
+    if call.repeat > MOST_REPEATS:
+        return f"is repeated {call.repeat} times, and at most {MOST_REPEATS} are made"
+    return ""
+
+
+#: What is checked of a call's operands and keywords, by the family of its op.
+_OF_SOFTMAX = (_operands, _axis, _beta)
+_OF_ATTENTION = (operands_complaint, options_complaint)

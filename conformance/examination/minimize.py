@@ -1,0 +1,113 @@
+"""Make a witness smaller: fewer rows, fewer elements, rounder numbers, as long as it breaks the clause."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from softcert.backends.types import Array
+from softcert.conformance.examination.minimize_attention import rounder, smaller_attention
+from softcert.conformance.spec import Seedling
+
+if TYPE_CHECKING:
+    from softcert.conformance.examination.examine import Violation
+
+Attempt = Callable[[Seedling], "Violation | None"]
+
+#: Smaller inputs tried where each failure costs a new worker, and a hang the whole time limit besides.
+_TRIES = {"crash": 8, "memory": 2, "hang": 0}
+
+
+def minimize(violation: Violation, attempt: Attempt, budget: int) -> Violation:
+    """Greedy descent over smaller seedlings; each step keeps the status of the violation.
+
+    Parameters
+    ----------
+    budget : calls of `attempt` at the most.
+    """
+    budget = min(budget, _TRIES.get(violation.finding.observed, budget))
+    best = violation
+    while budget > 0 and best.seedling is not None:
+        for smaller in _smaller(best.seedling):
+            budget -= 1
+            found = attempt(smaller)
+            if found is not None and found.status == violation.status:
+                best = found
+                break
+            if budget <= 0:
+                return best
+        else:
+            return best
+    return best
+
+
+def _smaller(seedling: Seedling) -> Iterator[Seedling]:
+    """Smaller seedlings, the boldest first."""
+    if seedling.attends:
+        yield from smaller_attention(seedling)
+        return
+    yield from _fewer_rows(seedling)
+    yield from _fewer_elements(seedling)
+    if seedling.size <= 64:
+        yield from rounder(seedling, _simpler)
+
+
+def _with(seedling: Seedling, operands: tuple[Array, ...]) -> Seedling:
+    """The seedling with other operands; the first of two is a softmax output and is made one again."""
+    if len(operands) == 2:
+        y = operands[0].astype(np.float64)
+        with np.errstate(all="ignore"):
+            operands = ((y / y.sum(axis=seedling.axis, keepdims=True)).astype(operands[0].dtype), operands[1])
+    return replace(seedling, operands=tuple(np.ascontiguousarray(a) for a in operands))
+
+
+def _fewer_rows(seedling: Seedling) -> Iterator[Seedling]:
+    shape = seedling.operands[0].shape
+    axis = seedling.axis % len(shape) if shape else 0
+    if len(shape) == 2 and axis == 1 and shape[0] > 1:
+        for i in range(min(shape[0], 16)):
+            yield replace(_with(seedling, tuple(a[i] for a in seedling.operands)), axis=-1)
+    for dimension, length in enumerate(shape):
+        if dimension != axis and length > 1:
+            half = length // 2
+            for part in (slice(None, half), slice(half, None), slice(1, None), slice(None, -1)):
+                yield _with(seedling, tuple(_cut(a, dimension, part) for a in seedling.operands))
+
+
+def _fewer_elements(seedling: Seedling) -> Iterator[Seedling]:
+    shape = seedling.operands[0].shape
+    if not shape:
+        return
+    axis = seedling.axis % len(shape)
+    n = shape[axis]
+    sizes = sorted({n // 2, n // 4, n // 8, 1} - {0, n}, reverse=True)
+    for size in sizes:
+        for start in range(0, n, size):
+            kept = np.delete(np.arange(n), np.s_[start : start + size])
+            if kept.size:
+                yield _with(seedling, tuple(np.take(a, kept, axis=axis) for a in seedling.operands))
+            if start // size >= 16:
+                break
+
+
+def _cut(a: Array, dimension: int, part: slice) -> Array:
+    index: list[slice] = [slice(None)] * a.ndim
+    index[dimension] = part
+    return a[tuple(index)]
+
+
+def _simpler(value: float) -> Iterator[float]:
+    """Numbers with fewer digits near a value; a fixed point of each, so that descent ends."""
+    if not np.isfinite(value) or value == 0.0:
+        return
+    yield 0.0
+    if value == int(value) if abs(value) < 1e15 else True:
+        return
+    yield float(np.rint(value))
+    for bits in (2, 6):
+        rounded = float(np.rint(value * 2.0**bits) / 2.0**bits)
+        if rounded != value:
+            yield rounded

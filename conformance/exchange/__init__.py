@@ -1,0 +1,1 @@
+"""Subjects judged by what they answered on another machine."""

@@ -1,0 +1,1 @@
+"""Where cases come from: directed seedlings, families, and Hypothesis strategies."""

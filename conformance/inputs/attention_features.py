@@ -1,0 +1,157 @@
+"""What a kernel of attention may refuse: features that not every one has, found out by harmless calls.
+
+A refusal is an exception that says "not this"; whatever else a kernel raises is a fault of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeGuard
+
+import numpy as np
+
+from softcert.backends.harmless import attention_operands, shares_heads
+from softcert.backends.ops import ATTENTION_OPS, OPERANDS, takes_scores
+from softcert.backends.types import Array, Call, Failure, Reply, as_dtype
+
+#: Exceptions by which a function says that it takes no arrays of a dtype.
+REFUSING_DTYPES = ("TypeError", "NotImplementedError", "UnsupportedError")
+#: Exceptions by which it says that it does not take what it was given.
+REFUSING = (*REFUSING_DTYPES, "ValueError", "AssertionError", "RuntimeError")
+
+
+def _crosses(call: Call) -> bool:
+    return bool(call.operands[0].shape[-2] != call.operands[1].shape[-2])
+
+
+def _is_causal(call: Call) -> bool:
+    return bool(call.params.get("causal"))
+
+
+def _broadcasts(call: Call) -> bool:
+    full = (*call.operands[0].shape[:-1], call.operands[1].shape[-2])
+    return call.mask is not None and call.mask.shape != full
+
+
+def _groups(call: Call) -> int:
+    return int(call.operands[1].shape[-3])
+
+
+class Feature(NamedTuple):
+    """Something that not every kernel takes.
+
+    Attributes
+    ----------
+    needed : whether a call needs it.
+    probe : a harmless call, of an op at a dtype, that needs it.
+    option : the keyword without which a kernel cannot have it.
+    """
+
+    needed: Callable[[Call], bool]
+    probe: Callable[[str, str], Call]
+    option: str = ""
+
+
+_ALL = np.ones((2, 3, 3), dtype=bool)
+#: The feature that operands can do without and still show everything else.
+OTHER_WIDTHS = "values wider or narrower than keys"
+
+
+def _harmless(
+    op: str, dtype: str, heads: tuple[int, ...] = (2,), mask: Array | None = None, **facts: Any
+) -> Call:
+    """Harmless call; facts that are no keywords of the op are those of `attention_operands`."""
+    params: dict[str, int | float] = {name: facts.pop(name) for name in ("scale", "causal") if name in facts}
+    return Call(op, attention_operands(op, dtype, heads, **facts), params, mask=mask)
+
+
+def _with_bias(op: str, dtype: str) -> Call:
+    return _harmless(op, dtype, mask=np.zeros((2, 3, 3), dtype=as_dtype(dtype)))
+
+
+#: Each feature, in words; of ops that take scores.
+FEATURES: Mapping[str, Feature] = MappingProxyType(
+    {
+        "a scale": Feature(lambda c: "scale" in c.params, partial(_harmless, scale=0.5), "scale"),
+        "a causal mask": Feature(_is_causal, partial(_harmless, causal=True), "causal"),
+        "a boolean mask": Feature(
+            lambda c: c.mask is not None and c.mask.dtype == np.bool_, partial(_harmless, mask=_ALL), "mask"
+        ),
+        "an additive mask": Feature(
+            lambda c: c.mask is not None and c.mask.dtype != np.bool_, _with_bias, "mask"
+        ),
+        "as many keys as not queries": Feature(_crosses, partial(_harmless, keys=5)),
+        "a causal mask for as many keys as not queries": Feature(
+            lambda c: _is_causal(c) and _crosses(c), partial(_harmless, keys=5, causal=True)
+        ),
+        "a mask that broadcasts": Feature(_broadcasts, partial(_harmless, mask=_ALL[0])),
+        "a mask beside the causal one": Feature(
+            lambda c: c.mask is not None and _is_causal(c), partial(_harmless, mask=_ALL, causal=True)
+        ),
+        OTHER_WIDTHS: Feature(
+            lambda c: c.operands[2].shape[-1] != c.operands[0].shape[-1], partial(_harmless, width=6)
+        ),
+        # Those of one group broadcast, and come out right where nobody thought of groups.
+        "heads that all share keys": Feature(
+            lambda c: shares_heads(c.op, c.operands) and _groups(c) == 1, partial(_harmless, groups=1)
+        ),
+        "groups of heads that share keys": Feature(
+            lambda c: shares_heads(c.op, c.operands) and _groups(c) > 1,
+            partial(_harmless, heads=(4,), groups=2),
+        ),
+        "one head without an axis": Feature(lambda c: c.operands[0].ndim == 2, partial(_harmless, heads=())),
+        "batches of heads": Feature(lambda c: c.operands[0].ndim == 4, partial(_harmless, heads=(2, 2))),
+    }
+)
+
+
+def harmless_call(op: str, dtype: str) -> Call:
+    """A small call of any op on harmless numbers."""
+    if op in ATTENTION_OPS:
+        return _harmless(op, dtype)
+    numbers = np.full((2, 4), 0.25).astype(as_dtype(dtype))
+    return Call(op, (numbers,) * len(OPERANDS[op]))
+
+
+def probes(op: str, dtype: str) -> list[Call]:
+    """The harmless calls by which each feature is found out."""
+    return [feature.probe(op, dtype) for feature in FEATURES.values()]
+
+
+def missing(call: Call, lacks: Mapping[str, str]) -> str | None:
+    """A feature that a call needs and the subject lacks, if there is one."""
+    if not lacks or not takes_scores(call.op):
+        return None
+    return next((name for name in lacks if FEATURES[name].needed(call)), None)
+
+
+def lacking(op: str, dtype: str, options: tuple[str, ...], ask: Callable[[Call], Reply]) -> dict[str, str]:
+    """Which features a subject refuses at an op, and in which words.
+
+    Parameters
+    ----------
+    options : the keywords that it takes. ask : makes a call.
+    """
+    found: dict[str, str] = {}
+    if not takes_scores(op):
+        return found
+    # A kernel that refuses everything refuses no feature.
+    answers = not isinstance(ask(_harmless(op, dtype)), Failure)
+    for name, feature in FEATURES.items():
+        call = feature.probe(op, dtype)
+        if feature.option and feature.option not in options:
+            found[name] = f"takes no {feature.option}"
+        elif answers and missing(call, found) is None:
+            reply = ask(call)
+            if refuses(reply):
+                found[name] = reply.message
+    return found
+
+
+def refuses(reply: Reply, names: tuple[str, ...] = REFUSING) -> TypeGuard[Failure]:
+    """Whether a reply is an exception of one of these names, and the subject's own word."""
+    if not isinstance(reply, Failure) or reply.kind != "exception" or not reply.by_subject:
+        return False
+    return reply.message.startswith(names)

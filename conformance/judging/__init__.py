@@ -1,0 +1,1 @@
+"""Answers against exact values: what is owed, how far off it is, and what shows it."""

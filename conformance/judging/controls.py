@@ -1,0 +1,135 @@
+"""Wrong answers on purpose: every verdict also judges these in the subject's place.
+
+A clause that cannot tell the subject from a control has shown nothing by passing it, and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from softcert.backends.ops import ATTENTION_OPS
+from softcert.backends.types import Array, Call
+from softcert.conformance.context import Context, truth_ulp
+from softcert.conformance.judging.attention_controls import attention_control
+from softcert.conformance.judging.judge import ordinary_only
+from softcert.conformance.judging.shapes import expected_shape
+from softcert.conformance.spec import DERIVATIVE_OPS, rows_last
+
+Float = NDArray[np.float64]
+Control = Callable[[Call, Context], "Array | None"]
+Answers = tuple[Array, ...]
+
+
+def _cast(values: Float, call: Call) -> Array:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(values).astype(call.operands[0].dtype)
+
+
+def _zeros(call: Call, _context: Context) -> Array:
+    return np.zeros(expected_shape(call), dtype=call.operands[0].dtype)
+
+
+def _nan(call: Call, _context: Context) -> Array:
+    return np.full(expected_shape(call), np.nan).astype(call.operands[0].dtype)
+
+
+def _uniform(call: Call, _context: Context) -> Array:
+    """The answer for equal logits: 1/n, -log n, max + log n; for derivatives the cotangent's own copy."""
+    axis = int(call.params["axis"])
+    n = max(call.operands[0].shape[axis], 1)
+    shape = expected_shape(call)
+    if call.op in DERIVATIVE_OPS:
+        return call.operands[1].copy()
+    if call.op == "logsumexp":
+        top = call.operands[0].astype(np.float64).max(axis=axis, initial=-np.inf)
+        return _cast(top + np.log(n), call)
+    return _cast(np.full(shape, 1.0 / n if call.op == "softmax" else -np.log(n)), call)
+
+
+def _doubled_bound(call: Call, context: Context) -> Array:
+    """The exact value moved away by a little more than twice its bound."""
+    safe = ordinary_only(call)
+    truth = context.truth(safe)
+    bound = context.bound_ulp(safe, truth)
+    exact = truth.to_float64()
+    with np.errstate(over="ignore", invalid="ignore"):
+        moved = exact + (2.0 * bound + 1.0) * truth_ulp(truth, context.dtype)
+    return _cast(np.where(np.isfinite(moved), moved, exact), call)
+
+
+def _last_dropped(call: Call, _context: Context) -> Array:
+    """The result with the last element left out of the sum."""
+    axis = int(call.params["axis"])
+    rows = [rows_last(a, axis).astype(np.float64) for a in call.operands]
+    with np.errstate(all="ignore"):
+        result = _DROPPED[call.op](*rows)
+    if call.op != "logsumexp":
+        result = np.moveaxis(result, -1, axis)
+    return _cast(result, call)
+
+
+def _reversed(call: Call, context: Context) -> Array | None:
+    """The exact result of each row, put down back to front; logsumexp has no order to reverse."""
+    if call.op == "logsumexp":
+        return None
+    exact = context.truth(ordinary_only(call)).to_float64()
+    return _cast(np.flip(exact, axis=int(call.params["axis"])), call)
+
+
+def _lse_without_last(x: Float) -> Float:
+    kept = x[..., :-1] if x.shape[-1] > 1 else x
+    top = kept.max(axis=-1, keepdims=True, initial=-np.inf)
+    return np.asarray(top + np.log(np.exp(kept - top).sum(axis=-1, keepdims=True)))
+
+
+def _vjp_without_last(y: Float, dy: Float) -> Float:
+    return np.asarray(y * (dy - (y * dy)[..., :-1].sum(axis=-1, keepdims=True)))
+
+
+_DROPPED: Mapping[str, Callable[..., Float]] = MappingProxyType(
+    {
+        "softmax": lambda x: np.exp(x - _lse_without_last(x)),
+        "log_softmax": lambda x: x - _lse_without_last(x),
+        "logsumexp": lambda x: _lse_without_last(x)[..., 0],
+        "softmax_vjp": _vjp_without_last,
+        "softmax_jvp": _vjp_without_last,
+    }
+)
+
+#: Name and maker of every control, in the order in which reports list them.
+CONTROLS: Mapping[str, Control] = MappingProxyType(
+    {
+        "zeros": _zeros,
+        "nan": _nan,
+        "uniform": _uniform,
+        "last dropped": _last_dropped,
+        "back to front": _reversed,
+        "twice the bound": _doubled_bound,
+    }
+)
+
+
+#: Controls that start from the exact result, which knows beta.
+_EXACT = frozenset({"back to front", "twice the bound"})
+
+
+def unscaled(call: Call) -> Call:
+    """The call with beta folded into its logits, for controls that know only logits."""
+    beta = float(call.params.get("beta", 1.0))
+    if beta == 1.0:
+        return call
+    scaled = _cast(call.operands[0].astype(np.float64) * beta, call)
+    return replace(call, operands=(scaled,))
+
+
+def control_answer(name: str, call: Call, context: Context) -> Answers | None:
+    """What the control `name` answers to a call, or None where it has no wrong answer to give."""
+    if call.op in ATTENTION_OPS:
+        return attention_control(name, call, context)
+    answer = CONTROLS[name](call if name in _EXACT else unscaled(call), context)
+    return None if answer is None else (answer,)

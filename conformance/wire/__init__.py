@@ -1,0 +1,1 @@
+"""Runs, witnesses and seedlings as files and back, without losing a bit."""
