@@ -61,7 +61,7 @@ def folder(tmp_path, monkeypatch):
 def test_a_fault_that_a_smoke_check_misses_is_found_and_replayed(folder):
     asked = {"ops": "softmax", "dtypes": "float32", "clauses": "accuracy.certified", "profile": "smoke"}
     assert check("k.py", **asked).conforms
-    result = run("k.py", *ONE, "--evaluations", 3000)
+    result = run("k.py", *ONE, "--evaluations", 20000)
     assert result.exit_code == 1, result.output
     assert list((folder / "worst" / "witnesses").glob("*.json"))
     assert not check("k.py", **asked, worst="worst").conforms
@@ -82,7 +82,7 @@ def test_a_fault_of_attention_is_found_and_replayed_by_a_check(folder):
     asked = ("a.py", "--op", "attention", "--dtype", "float32", "--clause", "attention.definition")
     smoke = ("check", *asked, "--profile", "smoke")
     assert CliRunner().invoke(main, smoke).exit_code == 0
-    result = run(*asked[:5], "--store", "worst", "--evaluations", 400)
+    result = run(*asked[:5], "--store", "worst", "--evaluations", 20000)
     assert result.exit_code == 1, result.output
     again = CliRunner().invoke(main, [*smoke, "--worst", "worst/attention-float32.json"])
     assert again.exit_code == 1, again.output

@@ -15,7 +15,7 @@ _PER_NICHE = 6
 #: How much of a mover's record each new trial of it leaves: what helped an hour ago may be exhausted.
 _MEMORY = 0.98
 #: Share of the moves that are made by a mover drawn blindly.
-_ANY = 0.15
+_ANY = 0.3
 
 Population = tuple[WorstCase, ...]
 #: Weights of success and failure by mover.
