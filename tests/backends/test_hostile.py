@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -146,7 +147,8 @@ def test_a_forked_subject_does_not_reach_the_files_of_the_judge(zoo):
     reading, writing = os.pipe()
     act = "for n in range(3, 1024):\n    try: os.set_blocking(n, False); os.write(n, b'x')\n"
     act += "    except OSError: pass\ntime.sleep(60)"
-    with Worker(load(zoo.subject(act)), limits=limits({"kind": "hang"})) as one:
+    # loaded here already: the first call's longer patience need not last
+    with Worker(load(zoo.subject(act)), limits=replace(limits({"kind": "hang"}), load_seconds=3.0)) as one:
         hostile = next(calls("float32"))
         assert isinstance(one.call(hostile), Failure)
     os.close(writing)
