@@ -37,6 +37,7 @@ _LONG = (511, 512, 513, 640, 1000, 1023, 1025, 2047, 2049, 4097)
 _VERY_LONG = (16385, 65537, 131072)
 _WIDTHS = (*range(1, 25), 31, 32, 33, 40, 48, 56, 63, 64, 65, 72, 80, 88, 96, 112, 127, 128, 129)
 _LARGER_WIDTHS = (160, 192, 255, 256, 257)
+_MANY_BATCHES = 65537
 _SHIFTS = (-8.0, 8.0, -120.0, 120.0, -1000.0, 1000.0, -30000.0, 30000.0, -1e5, 1e5)
 
 
@@ -299,6 +300,11 @@ def shared(context: Context) -> Iterator[Seedling]:
     )
     many = Shape(heads=130, groups=130, queries=1, keys=3, features=2, values=2)
     yield made(context, "normal", many, 6)
+    if context.thorough >= 1:
+        # more than the second axis of a grid of blocks has room for; repeated, so that truth is cheap
+        base = made(context, "normal", replace(many, heads=1, groups=1, keys=2), 6, batch=(61,))
+        operands = tuple(a[np.arange(_MANY_BATCHES) % 61] for a in base.operands)
+        yield replace(base, operands=operands, family="65537 batches")
 
 
 def _batch_masks(context: Context) -> Iterator[Seedling]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,8 +19,12 @@ from softcert.conformance.bounds.attention_backward import Cotangents, attention
 from softcert.conformance.bounds.attention_facts import Bool, Float, Operands
 from softcert.conformance.bounds.attention_forward import attention_bounds, vacuous
 from softcert.conformance.bounds.attention_merge import merge_bounds
+from softcert.conformance.judging.batches import alike_batches
 from softcert.conformance.judging.shapes import expected_results
 from softcert.reference import Enclosure
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _LN_2 = float(np.log(2.0))
 
@@ -82,6 +86,9 @@ def attention_kernel_arithmetic(contract: Contract, dtype: str) -> AttentionArit
 
 def attention_truth(call: Call, contract: Contract, method: str = "fast") -> tuple[Enclosure, ...]:
     """Certified enclosures of the exact results of a call."""
+    alike = alike_batches(call)
+    if alike is not None:
+        return tuple(e[alike.place] for e in attention_truth(alike.one_of_each(call), contract, method))
     function: Callable[..., Any] = getattr(reference, call.op)
     operands = [_natural(name, a, contract) for name, a in zip(OPERANDS[call.op], call.operands, strict=True)]
     if not takes_scores(call.op):
@@ -102,6 +109,11 @@ def attention_parts(
     remade : bound attention_vjp as the work of a program that makes the forward pass anew, against the
         gradient of attention itself, of which `truths` then are enclosures.
     """
+    alike = alike_batches(call)
+    if alike is not None:
+        fewer = tuple(truth[alike.first] for truth in truths)
+        parts = attention_parts(alike.one_of_each(call), contract, fewer, remade=remade)
+        return tuple(_of_all(part, alike.place, truth) for part, truth in zip(parts, truths, strict=True))
     with np.errstate(all="ignore"):
         return _MAKERS[call.op](call, contract, truths, remade)
 
@@ -113,6 +125,26 @@ def remade_truth(call: Call, contract: Contract) -> tuple[Enclosure, ...]:
     q, k, v, *_, dout = call.operands
     natural = replace(contract, lse_base="e")
     return attention_truth(replace(call, operands=(q, k, v, out, lse, dout)), natural)
+
+
+def _of_all(part: Part, place: NDArray[np.intp], truth: Enclosure) -> Part:
+    """What is known of one batch of each kind, said of all; `truth` is that of all."""
+    special = tuple(
+        replace(
+            one,
+            where=one.where[place],
+            mean=None if one.mean is None else (one.mean[0][place], one.mean[1][place]),
+        )
+        for one in part.special
+    )
+    return replace(
+        part,
+        truth=truth,
+        bound=part.bound[place],
+        vacuous=part.vacuous[place],
+        ordinary=part.ordinary[place],
+        special=special,
+    )
 
 
 # --- operands ---

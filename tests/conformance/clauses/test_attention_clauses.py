@@ -275,6 +275,7 @@ def test_a_witness_of_a_call_that_attention_never_gets_is_refused(change, words)
         replay(replace(witness, trial=trial), Backend("kernel", {op: kernel}, ("float32",)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clause", [c for c in OF_ATTENTION if c != "memory.growth"])
 def test_a_plain_kernel_passes_every_clause(clause):
     op = OF_ATTENTION[clause].ops[-1]
