@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from softcert.backends.gpu import gpu_there
 from softcert.backends.types import Backend
 from softcert.errors import SubjectError
 
@@ -30,12 +31,14 @@ class Registered(NamedTuple):
     libraries : the modules that it imports, the one that it is about first.
     install : the command.
     distribution : what the first library is installed as, where that is not its own name.
+    gpu : it computes on a GPU.
     """
 
     target: str
     libraries: tuple[str, ...]
     install: str
     distribution: str = ""
+    gpu: bool = False
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -49,15 +52,38 @@ _NUMPY, _TORCH, _PEERS = (
 
 REGISTERED: Mapping[str, Registered] = MappingProxyType(
     {
+        "cupy": Registered("cupy_:cupy_backend", ("cupy",), "pip install cupy-cuda12x", "cupy", gpu=True),
+        "flash-attn": Registered(
+            "flash_attn_:flash_attn_backend",
+            ("flash_attn", "torch"),
+            "pip install flash-attn --no-build-isolation",
+            "flash-attn",
+            gpu=True,
+        ),
         "jax": Registered("jax_:jax_backend", ("jax",), _PEERS),
+        "liger": Registered(
+            "liger_:liger_backend",
+            ("liger_kernel", "torch"),
+            "pip install liger-kernel",
+            "liger-kernel",
+            gpu=True,
+        ),
         "numpy": Registered("numpy_:numpy_backend", ("numpy",), _NUMPY),
         "numpy-naive": Registered("numpy_:naive_backend", ("numpy",), _NUMPY),
         "onnxruntime": Registered("onnxruntime_:onnxruntime_backend", ("onnxruntime", "onnx"), _PEERS),
         "scipy": Registered("scipy_:scipy_backend", ("scipy",), _PEERS),
         "sklearn": Registered("sklearn_:sklearn_backend", ("sklearn",), _PEERS, "scikit-learn"),
         "torch": Registered("torch_:torch_backend", ("torch",), _TORCH),
+        "torch-cuda": Registered("torch_cuda:cuda_backend", ("torch",), _TORCH, gpu=True),
+        "torch-cuda-sdpa-cudnn": Registered("torch_cuda:cudnn_backend", ("torch",), _TORCH, gpu=True),
+        "torch-cuda-sdpa-efficient": Registered("torch_cuda:efficient_backend", ("torch",), _TORCH, gpu=True),
+        "torch-cuda-sdpa-flash": Registered("torch_cuda:flash_backend", ("torch",), _TORCH, gpu=True),
+        "torch-cuda-sdpa-math": Registered("torch_cuda:math_backend", ("torch",), _TORCH, gpu=True),
         "torch-sdpa-flash": Registered("torch_sdpa:flash_backend", ("torch",), _TORCH),
         "torch-sdpa-math": Registered("torch_sdpa:math_backend", ("torch",), _TORCH),
+        "xformers": Registered(
+            "xformers_:xformers_backend", ("xformers", "torch"), "pip install xformers", gpu=True
+        ),
     }
 )
 
@@ -99,6 +125,8 @@ def resolve(name: str) -> Backend:
     entry = REGISTERED[name]
     if entry.missing:
         raise SubjectError(f"backend {name!r} needs {' and '.join(entry.missing)}: {entry.install}")
+    if entry.gpu and not gpu_there():
+        raise SubjectError(f"backend {name!r} needs a GPU, and none is here")
     module, _, attribute = entry.target.partition(":")
     try:
         backend = getattr(import_module(f"softcert.backends.{module}"), attribute)()
@@ -120,6 +148,8 @@ def _library_state(entry: Registered) -> Availability:
     if entry.missing:
         lacking = f"{' and '.join(entry.missing)} {'is' if len(entry.missing) == 1 else 'are'}"
         return Availability(runs=False, detail=f"{lacking} not installed: {entry.install}")
+    if entry.gpu and not gpu_there():
+        return Availability(runs=False, detail="no GPU here")
     library = entry.distribution or entry.libraries[0]
     try:
         return Availability(runs=True, detail=f"{library} {version(library)}")

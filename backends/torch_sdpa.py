@@ -17,6 +17,7 @@ import numpy as np
 from softcert.backends.contract import Contract
 from softcert.backends.convert import Tensor, from_torch, to_torch
 from softcert.backends.ops import DTYPES
+from softcert.backends.torch_axes import four_axes, like
 from softcert.backends.types import Array, Backend, Kernel
 
 #: Queries after which the flash kernel, on its way back, adds to gradients that are stored in the input's
@@ -32,8 +33,8 @@ def math_backend() -> Backend:
     return Backend(
         name="torch-sdpa-math",
         ops={
-            "attention": _forward(SDPBackend.MATH),
-            "attention_vjp": _autograd(SDPBackend.MATH),
+            "attention": forward(SDPBackend.MATH),
+            "attention_vjp": autograd(SDPBackend.MATH),
         },
         dtypes=DTYPES,
         contract=Contract(causal="top-left", rematerialized=False),
@@ -52,7 +53,7 @@ def flash_backend() -> Backend:
     return Backend(
         name="torch-sdpa-flash",
         ops={
-            "attention": _forward(SDPBackend.FLASH_ATTENTION),
+            "attention": forward(SDPBackend.FLASH_ATTENTION),
             "attention_lse": _flash_with_lse,
             "attention_vjp": _flash_vjp,
         },
@@ -64,8 +65,8 @@ def flash_backend() -> Backend:
     )
 
 
-def _forward(kind: Any) -> Kernel:
-    """scaled_dot_product_attention, held to one of its kernels."""
+def forward(kind: Any, device: str = "cpu") -> Kernel:
+    """scaled_dot_product_attention on a device, held to one of its kernels."""
     from torch.nn.attention import sdpa_kernel
 
     attend = _sdpa()
@@ -80,13 +81,13 @@ def _forward(kind: Any) -> Kernel:
         mask: Array | None = None,
     ) -> Array:
         with sdpa_kernel(kind):
-            out = attend(*map(_four_axes, (q, k, v)), scale=scale, causal=causal, mask=mask)
-        return _like(out, q)
+            out = attend(*(four_axes(a, device) for a in (q, k, v)), scale=scale, causal=causal, mask=mask)
+        return like(out, q)
 
     return attention
 
 
-def _autograd(kind: Any) -> Kernel:
+def autograd(kind: Any, device: str = "cpu") -> Kernel:
     """Gradient of scaled_dot_product_attention as autograd gives it, the forward pass made anew."""
     import torch
     from torch.nn.attention import sdpa_kernel
@@ -105,11 +106,11 @@ def _autograd(kind: Any) -> Kernel:
         causal: bool = False,
         mask: Array | None = None,
     ) -> tuple[Array, Array, Array]:
-        leaves = [_four_axes(a).requires_grad_() for a in (q, k, v)]
+        leaves = [four_axes(a, device).detach().requires_grad_() for a in (q, k, v)]
         with sdpa_kernel(kind):
             result = attend(*leaves, scale=scale, causal=causal, mask=mask)
-        dq, dk, dv = torch.autograd.grad(result, leaves, _four_axes(dout))
-        return _like(dq, q), _like(dk, k), _like(dv, v)
+        dq, dk, dv = torch.autograd.grad(result, leaves, four_axes(dout, device))
+        return like(dq, q), like(dk, k), like(dv, v)
 
     return attention_vjp
 
@@ -124,7 +125,7 @@ def _sdpa() -> Callable[..., Tensor]:
             q,
             k,
             v,
-            attn_mask=None if mask is None else _mask_axes(mask),
+            attn_mask=None if mask is None else _mask_axes(mask).to(q.device),
             is_causal=causal,
             scale=scale,
             enable_gqa=q.shape[1] != k.shape[1],
@@ -144,10 +145,10 @@ def _flash_with_lse(
 ) -> tuple[Array, Array]:
     import torch
 
-    tensors = _with_equal_heads(*map(_four_axes, (q, k, v)))
+    tensors = _with_equal_heads(*map(four_axes, (q, k, v)))
     kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # noqa: SLF001 - it alone gives lse
     out, lse = kernel(*tensors, 0.0, causal, attn_mask=_additive(mask, tensors[0]), scale=scale)
-    return _like(out, q), from_torch(lse).reshape(q.shape[:-1])
+    return like(out, q), from_torch(lse).reshape(q.shape[:-1])
 
 
 def _flash_vjp(
@@ -164,22 +165,14 @@ def _flash_vjp(
 ) -> tuple[Array, Array, Array]:
     import torch
 
-    result, cotangent = _four_axes(out), _four_axes(dout)
-    tensors = _with_equal_heads(*map(_four_axes, (q, k, v)))
-    sums = _four_axes(lse[..., np.newaxis])[..., 0]
+    result, cotangent = four_axes(out), four_axes(dout)
+    tensors = _with_equal_heads(*map(four_axes, (q, k, v)))
+    sums = four_axes(lse[..., np.newaxis])[..., 0]
     kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward  # noqa: SLF001 - takes an lse
     dq, dk, dv = kernel(
         cotangent, *tensors, result, sums, 0.0, causal, attn_mask=_additive(mask, tensors[0]), scale=scale
     )
-    return _like(dq, q), _gathered(dk, k), _gathered(dv, v)
-
-
-def _four_axes(array: Array) -> Tensor:
-    """(..., n, m) as a tensor (B, H, n, m) whose rows have no gaps, which the fused kernel relies on."""
-    if array.ndim > 4:
-        raise ValueError(f"scaled_dot_product_attention takes one axis of batches, not {array.ndim - 3}")
-    tensor = to_torch(array)[(None,) * (4 - array.ndim)]
-    return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
+    return like(dq, q), _gathered(dk, k), _gathered(dv, v)
 
 
 def _mask_axes(mask: Array) -> Tensor:
@@ -208,14 +201,9 @@ def _with_equal_heads(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, 
     return q, k.repeat_interleave(shared, dim=1), v.repeat_interleave(shared, dim=1)
 
 
-def _gathered(gradient: Tensor, like: Array) -> Array:
+def _gathered(gradient: Tensor, shared: Array) -> Array:
     """A gradient summed over the heads that share a key, as autograd does for what was repeated."""
-    heads = like.shape[-3] if like.ndim > 2 else 1
+    heads = shared.shape[-3] if shared.ndim > 2 else 1
     if gradient.shape[1] != heads:
         gradient = gradient.unflatten(1, (heads, -1)).sum(dim=2)
-    return _like(gradient, like)
-
-
-def _like(tensor: Tensor, array: Array) -> Array:
-    """(B, H, n, m) as an array with the leading axes of another."""
-    return from_torch(tensor).reshape(*array.shape[:-2], *tensor.shape[-2:])
+    return like(gradient, shared)

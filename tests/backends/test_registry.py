@@ -53,6 +53,16 @@ def test_missing_library_says_how_to_install_it(monkeypatch):
     assert "pip install" in available()["torch"].detail
 
 
+def test_a_backend_of_a_gpu_says_that_none_is_here(monkeypatch):
+    monkeypatch.setattr(registry, "find_spec", lambda name: name)
+    monkeypatch.setattr(registry, "gpu_there", lambda: False)
+    with pytest.raises(SubjectError, match="needs a GPU, and none is here"):
+        load("flash-attn")
+    listed = available()
+    assert listed["torch-cuda"] == (False, "no GPU here")
+    assert listed["numpy"].runs
+
+
 def plugin(name, value):
     return EntryPoint(name=name, value=value, group=registry.GROUP)
 
