@@ -117,7 +117,8 @@ class Worker:
 
     Attributes
     ----------
-    restarts : how often a process had to be replaced after a crash, a hang or exhausted memory.
+    restarts : how often a process had to be replaced: after a crash, a hang, exhausted memory, and where what
+        a compiler keeps took half of it.
 
     Notes
     -----
@@ -224,6 +225,9 @@ class Worker:
     # --- what a reply says -----------------------------------------------------------------------
 
     def _understood(self, reply: Mapping[str, Any], arrays: tuple[Array, ...]) -> Reply:
+        if self.description.compiles and reply["held_bytes"] > self._limits.memory_bytes // 2:
+            # Compilers keep a program for every shape; what they hold is not the next call's fault.
+            self.close()
         if reply["reply"] == "failure":
             if reply["kind"] == "memory" or reply["lost"]:
                 # What filled the memory may still be held there; a program that is lost is not started anew.

@@ -52,7 +52,7 @@ def serve(connection: socket.socket, backend: Backend, limits: Mapping[str, int]
     for program in command.commands_of(backend):
         program.confine(limits["memory_bytes"])
     _limit_memory(limits["memory_bytes"])
-    session = Session(backend, effects)
+    session, loaded = Session(backend, effects), _data_bytes()
     read, process = wire.read_blocking(connection), os.getpid()
     while True:
         try:
@@ -63,7 +63,8 @@ def serve(connection: socket.socket, backend: Backend, limits: Mapping[str, int]
         if os.getpid() != process:
             # The kernel forked and let the child return: only the original may speak.
             os._exit(0)
-        _answer(connection, reply, header["token"], lost=session.lost)
+        state = {"token": header["token"], "lost": session.lost, "held_bytes": _data_bytes() - loaded}
+        _answer(connection, reply, state)
 
 
 def _call_of(header: Mapping[str, Any], arrays: tuple[Array, ...]) -> Call:
@@ -72,12 +73,12 @@ def _call_of(header: Mapping[str, Any], arrays: tuple[Array, ...]) -> Call:
     return Call(header["op"], operands, params, layout, header["repeat"], mask, header["measured"])
 
 
-def _answer(connection: socket.socket, reply: Reply, token: str, *, lost: bool) -> None:
+def _answer(connection: socket.socket, reply: Reply, state: Mapping[str, Any]) -> None:
     if isinstance(reply, Failure):
-        wire.send(connection, {"reply": "failure", "token": token, "lost": lost, **asdict(reply)})
+        wire.send(connection, {"reply": "failure", **state, **asdict(reply)})
         return
     header = {
-        "token": token,
+        **state,
         "reply": "output",
         "results": len(reply.values),
         "seconds": reply.seconds,
@@ -140,12 +141,16 @@ def _lines(path: Path) -> list[str]:
 
 def _limit_memory(extra: int) -> None:
     """Let writable memory grow by so many bytes, and the address space by little more."""
-    fields = [int(word) for word in Path("/proc/self/statm").read_text().split()]
-    size, data = fields[0] * resource.getpagesize(), fields[5] * resource.getpagesize()
-    _lower_limit(resource.RLIMIT_DATA, data + extra)
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    _lower_limit(resource.RLIMIT_DATA, _data_bytes() + extra)
     if not Path("/dev/nvidiactl").exists():
         # RLIMIT_DATA does not count shared mappings. CUDA reserves addresses for all memory there is.
         _lower_limit(resource.RLIMIT_AS, size + extra + _RESERVED_PER_CPU * (os.cpu_count() or 1))
+
+
+def _data_bytes() -> int:
+    """Writable memory of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
 
 
 def _lower_limit(which: int, limit: int) -> None:

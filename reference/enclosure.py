@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from fractions import Fraction
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -18,7 +19,16 @@ from softcert.reference.formats import FloatFormat, format_of
 from softcert.reference.interval import Interval, contains, overlaps
 from softcert.reference.operands import Floats, as_floats
 from softcert.reference.rounding import PRECISION_CAP
-from softcert.reference.split import IS_NAN, MINUS_INF, PLUS_INF, SLOW, Split, completed, split_cells
+from softcert.reference.split import (
+    IS_NAN,
+    MINUS_INF,
+    NUMBER,
+    PLUS_INF,
+    SLOW,
+    Split,
+    completed,
+    split_cells,
+)
 from softcert.reference.ulps import Bounds
 
 if TYPE_CHECKING:
@@ -67,9 +77,9 @@ class Enclosure:
         self._split: list[Split] = []  # made once, where it is first needed, for all parts
         self._undecided: list[int] = []  # how many roundings each fast pass left to the slow path
 
-    def _part(self, index: NDArray[np.int64]) -> Enclosure:
+    def _part(self, index: NDArray[np.int64], split: list[Split] | None = None) -> Enclosure:
         part = Enclosure(self._cells, index, self._fast)
-        part._split, part._undecided = self._split, self._undecided
+        part._split, part._undecided = self._split if split is None else split, self._undecided
         return part
 
     @cached_property
@@ -115,6 +125,15 @@ class Enclosure:
     def reshape(self, *shape: int) -> Enclosure:
         """Return the same elements in another shape."""
         return self._part(self._index.reshape(*shape))
+
+    def exactly(self) -> Enclosure:
+        """Return the same elements from the exact path alone, where the fast one left them wide: slow."""
+        if self._fast is None:
+            return self
+        split = self._splits()
+        kind, used = split.kind.copy(), np.unique(self._index)
+        kind[used] = np.where(kind[used] == NUMBER, SLOW, kind[used])
+        return self._part(self._index, [completed(replace(split, kind=kind), self._cells)])
 
     def _splits(self) -> Split:
         if not self._split:

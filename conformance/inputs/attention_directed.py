@@ -16,6 +16,7 @@ from softcert.conformance.inputs.attention_growing import (
     made,
     moved_scores,
     split_parts,
+    with_cotangent,
     with_operands,
 )
 from softcert.conformance.inputs.families import Scale
@@ -42,8 +43,24 @@ _SHIFTS = (-8.0, 8.0, -120.0, 120.0, -1000.0, 1000.0, -30000.0, 30000.0, -1e5, 1
 
 
 def plain(context: Context) -> Iterator[Seedling]:
-    """Every kind of operands, small and larger."""
+    """Every kind of operands, small and larger; and keys behind one key by every gap that leaves a weight."""
     yield from every_kind(context, _SHAPES)
+    yield from _gaps(context)
+
+
+def _gaps(context: Context) -> Iterator[Seedling]:
+    """One key ahead, whose value is 0: the output shows by how much the small weights of the others err."""
+    # weights below the normal numbers are softmax's matter: many a kernel takes them for 0, as it may
+    normal = Scale.of(context.dtype).smallest * 2.0 ** Scale.of(context.dtype).precision
+    gaps = np.linspace(0.0, -np.log(normal), 160)[:, np.newaxis]
+    for keys in (2, 17):
+        k = np.full((keys, 1), -1.0)
+        for ahead in (0, keys - 1):
+            v = np.ones((keys, 1))
+            k[...], k[ahead], v[ahead] = -1.0, 0.0, 0.0
+            operands = tuple(a.astype(as_dtype(context.dtype))[np.newaxis] for a in (gaps, k, v))
+            seedling = Seedling(operands, scale=1.0, family="one key ahead")
+            yield with_cotangent(seedling, context, keys)
 
 
 def lengths(context: Context) -> Iterator[Seedling]:
@@ -112,7 +129,21 @@ def masks(context: Context) -> Iterator[Seedling]:
         mask[..., 0] = True
         yield made(context, "normal", shape, 9, mask=mask, causal=True)
     yield from _masks_of_batches(context)
+    yield from _far_below(context)
     yield from padded(context)
+
+
+def _far_below(context: Context) -> Iterator[Seedling]:
+    """Masks that add what some take for -inf, but is finite, to all keys of a query; its values are alike."""
+    shape = Shape(queries=3, keys=5, features=4, values=4)
+    for k, added in enumerate((-1e4, -1e9, -1e30)):
+        if -added > Scale.of(context.dtype).largest:
+            continue
+        mask = np.zeros((3, 5), dtype=as_dtype(context.dtype))
+        mask[1:] = added
+        base = made(context, "normal", shape, k, mask=mask)
+        alike = np.ones_like(base.operands[2])
+        yield replace(with_operands(base, v=alike), family=f"a mask adds {added:g} to every key")
 
 
 def _masks_of_batches(context: Context) -> Iterator[Seedling]:
@@ -338,6 +369,10 @@ def scales(context: Context) -> Iterator[Seedling]:
         yield made(context, "normal", shape, k, scale=scale)
         yield made(context, "common mode", shape, k, scale=scale, causal=True)
         yield made(context, "normal", replace(shape, features=3, values=12), k, scale=scale)
+    for k, scale in enumerate((-1.0, -64.0)):
+        # the largest score is the one of the smallest product, and far from the others
+        for kind in ("normal", "4x scores", "increasing"):
+            yield made(context, kind, Shape(queries=5, keys=40, features=6, values=6), k, scale=scale)
 
 
 def limits(context: Context) -> Iterator[Seedling]:

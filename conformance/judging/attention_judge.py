@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from softcert.backends.types import Array, Call
 from softcert.conformance.context import Context, truth_ulp
 from softcert.conformance.judging.attention_truth import Part, Special
-from softcert.conformance.judging.compare import Comparison, combine, compare, hex_of
+from softcert.conformance.judging.compare import Comparison, certified_errors, combine, compare, hex_of
 from softcert.conformance.model import Finding, Judgement
 
 Float = NDArray[np.float64]
@@ -63,10 +63,10 @@ def part_quantity(call: Call, name: str, index: tuple[int, ...]) -> str:
     return f"{named}[{', '.join(map(str, index))}]"
 
 
-def _errors(value: Array, part: Part) -> tuple[Float, Float]:
+def _errors(value: Array, part: Part, bound: Float) -> tuple[Float, Float]:
     """Certified (lower, upper) error of each element, in ulps of the result's dtype at the exact value."""
     if part.unit == 1.0:
-        return part.truth.error_ulp(value)
+        return certified_errors(part.truth, value, bound)
     exact = part.truth.to_float64()
     distance = np.abs(value.astype(np.float64) * part.unit - exact)
     guard = _CONVERSION * (np.abs(exact) + distance)
@@ -79,10 +79,10 @@ def _judge_ordinary(position: int, call: Call, value: Array, part: Part) -> Judg
         return Judgement(elements=int(value.size))
     # where no bound is known, overflow on the way for one, nothing is promised
     known = part.ordinary & np.isfinite(part.bound)
-    lower, upper = (np.where(known, error, 0.0) for error in _errors(value, part))
     absolute = np.where(known, part.bound, np.inf)
     with np.errstate(over="ignore"):
         bound = absolute / truth_ulp(part.truth, part.dtype)
+    lower, upper = (np.where(known, error, 0.0) for error in _errors(value, part, bound))
     comparison = Comparison(
         position=position,
         value=value if part.unit == 1.0 else np.asarray(value.astype(np.float64) * part.unit),

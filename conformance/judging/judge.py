@@ -14,7 +14,7 @@ from softcert.backends.ops import ATTENTION_OPS
 from softcert.backends.types import Array, Call
 from softcert.conformance.context import Context
 from softcert.conformance.judging.attention_judge import by_calls, judge_attention, part_quantity
-from softcert.conformance.judging.compare import Comparison, combine, compare, hex_of
+from softcert.conformance.judging.compare import Comparison, certified_errors, combine, compare, hex_of
 from softcert.conformance.judging.policy import KIND_NAMES, ORDINARY, breaches, row_kinds
 from softcert.conformance.model import Finding, Judgement, Trial
 from softcert.reference import Enclosure
@@ -48,8 +48,8 @@ def judge_call(trial: Trial, position: int, value: Array, context: Context) -> J
     if not ordinary.any():
         return replace(special, elements=int(value.size))
     truth, safe = context.truth(call), ordinary_only(call)
-    lower, upper = (np.where(ordinary, e, 0.0) for e in truth.error_ulp(value))
     bound = np.where(ordinary, context.bound_ulp(safe, truth), np.inf)
+    lower, upper = (np.where(ordinary, e, 0.0) for e in certified_errors(truth, value, bound))
     absolute = None if call.op == "softmax" else context.absolute_bound(safe)
     comparison = Comparison(
         position=position,

@@ -410,3 +410,24 @@ def test_a_worker_can_be_closed_and_used_again():
     one.close()
     assert_good(one.call(CALL))
     one.close()
+
+
+def test_what_a_compiler_keeps_is_not_held_against_a_later_call(tmp_path):
+    (tmp_path / "keeps.py").write_text(
+        "import pyximport\nimport numpy as np\nkept = []\n"
+        "def softmax(x, axis=-1):\n"
+        "    kept.append(np.ones(1 << 22))\n"
+        "    e = np.exp(x - x.max(axis, keepdims=True))\n"
+        "    return e / e.sum(axis, keepdims=True)\n"
+    )
+    (tmp_path / "pyximport.py").write_text("# stands for a library that compiles\n")
+    limits = Limits(memory_bytes=1 << 28)
+    with Worker(f"{tmp_path / 'keeps.py'}:softmax", op="softmax", limits=limits) as one:
+        for _ in range(16):
+            assert_good(one.call(CALL))
+        assert one.restarts >= 2
+    (tmp_path / "pyximport.py").unlink()
+    (tmp_path / "keeps.py").write_text((tmp_path / "keeps.py").read_text().replace("import pyximport", ""))
+    with Worker(f"{tmp_path / 'keeps.py'}:softmax", op="softmax", limits=limits) as one:
+        replies = [one.call(CALL) for _ in range(16)]
+    assert any(isinstance(reply, Failure) and reply.kind == "memory" for reply in replies)

@@ -344,6 +344,23 @@ def test_ends_of_sequences_that_are_none(ends, message):
         reference.attention(*_normal(keys=4), cu_seqlens=ends)
 
 
+def test_what_is_left_wide_is_narrow_by_the_exact_path():
+    """Of a weight e^-627 double words know few digits: their low words are below the normal numbers."""
+    q, k, v = np.array([[[627.0]]]), np.array([[[0.0], [-1.0]]]), np.array([[[0.0], [1.0]]])
+    wide = reference.attention(q, k, v, scale=1.0, method="fast")
+    exact = reference.attention(q, k, v, scale=1.0, method="arb")
+    right = exact.round("float64")
+    off = right * (1.0 + 2.0**-44)
+    assert wide.error_ulp(off)[0].item() == 0.0
+    assert wide.error_ulp(off)[1].item() > 1e9
+    for y in (right, off):
+        (lower, upper), (low, high) = wide.exactly().error_ulp(y), exact.error_ulp(y)
+        assert upper.item() - lower.item() < 1e-9
+        assert lower.item() <= high.item()
+        assert low.item() <= upper.item()
+    assert exact.exactly() is exact
+
+
 def test_many_pairs_are_taken_by_the_fast_path():
     """Arb would take minutes; the figures are those of binary64 to its last few bits."""
     q, k, v = _normal(length=300, keys=400, depth=16, columns=8)

@@ -27,6 +27,11 @@ scale_without_root = _core.make_attention(scale_of=lambda s, q, k, v: 1 / q.shap
 # The sign of the scale is lost.
 scale_positive = _core.make_attention(scale_of=lambda s, q, k, v: abs(_core.factor(s, q, k, v)))
 
+# The maximum is that of the products, before a scale that may be negative.
+largest_of_products = _core.make_attention(
+    score=lambda raw, s, b: (raw * s + b) - s * _core.row_max(raw), top=lambda s: 0 * s[..., :1]
+)
+
 # The scale passes through float16.
 scale_rounded_to_16_bits = _core.make_attention(
     scale_of=lambda s, q, k, v: np.float16(_core.factor(s, q, k, v))

@@ -3,6 +3,15 @@
 import _attention_core as _core
 import numpy as np
 
+
+def _coarse(x):
+    """exp by a cubic of x / ln 2, its whole part taken out."""
+    whole = np.rint(np.maximum(x, -200) / np.log(2)).astype(x.dtype)
+    rest = np.maximum(x, -200) - whole * x.dtype.type(np.log(2))
+    power = np.exp2(np.where(np.isfinite(x), whole, -np.inf)).astype(x.dtype)
+    return (1 + rest * (1 + rest * (0.5 + rest / 6))).astype(x.dtype) * power
+
+
 # lse is in base 2.
 lse_base_two = _core.make_lse(lse=lambda m, n: _core.log_sum(m, n) / np.log(n.dtype.type(2)))
 
@@ -51,6 +60,12 @@ exp_of_degree_three = _core.make_attention(
         x.dtype
     )
 )
+
+# Weights below exp(-6) come from a cubic.
+small_weights_by_a_cubic = _core.make_attention(exp=lambda x: np.where(x > -6, np.exp(x), _coarse(x)))
+
+# Weights below exp(-600) are off by 2^-36.
+tiny_weights_rounded = _core.make_attention(exp=lambda x: np.exp(x) * np.where(x < -600, 1 + 2.0**-36, 1))
 
 # A row that sees nothing is NaN.
 empty_row_nan = _core.make_attention(divide=lambda acc, n: acc / n)

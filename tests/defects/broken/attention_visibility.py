@@ -151,3 +151,10 @@ def causal_row_divided_by_ratio(q, k, v, *, scale=None, causal=False, mask=None)
 
 # NaN in values that are hidden reaches the output.
 hidden_garbage_leaks = _core.make_attention(mix=lambda p, v, h: p @ v)
+
+
+def masks_of_a_billion_hide(q, k, v, *, scale=None, causal=False, mask=None):
+    """Masks that add -1e9 or less hide. Trigger: a query to all of whose keys such a number is added."""
+    if mask is not None and mask.dtype != bool:
+        mask = np.where(mask.astype(np.float64) <= -1e9, -np.inf, mask.astype(np.float64))
+    return _core.forward(q, k, v, scale, causal, mask)[0]
