@@ -231,7 +231,7 @@ def test_no_number_in_place_of_an_exact_zero_is_found(wrong):
 
 
 class Wide:
-    """An enclosure too wide to decide: errors of [low, high] ulps whatever the answer."""
+    """An enclosure too wide to decide, by the exact path too: errors of [low, high] ulps of any answer."""
 
     def __init__(self, truth, low, high):
         self._truth, self._error = truth, (low, high)
@@ -240,10 +240,36 @@ class Wide:
         return getattr(self._truth, name)
 
     def __getitem__(self, key):
-        return self._truth[key]
+        return Wide(self._truth[key], *self._error)
+
+    def exactly(self):
+        return self
 
     def error_ulp(self, value):
         return tuple(np.full(value.shape, e) for e in self._error)
+
+
+class WideAtFirst(Wide):
+    """An enclosure that the exact path makes narrow."""
+
+    def __getitem__(self, key):
+        return WideAtFirst(self._truth[key], *self._error)
+
+    def exactly(self):
+        return self._truth
+
+
+@pytest.mark.parametrize(("factor", "found"), [(1.0, False), (1.01, True)])
+def test_what_the_fast_path_leaves_open_is_decided_by_the_exact_one(factor, found, monkeypatch):
+    (x,) = row_of("softmax")
+    context = context_of()
+    call = Call("softmax", (x,), {"axis": -1})
+    truth = context.truth(call)
+    monkeypatch.setattr(context, "truth", lambda _call: WideAtFirst(truth, 0.0, 1e30))
+    judgement = judge_call(Trial((call,)), 0, exact("softmax", (x,)) * factor, context)
+    assert (judgement.finding is not None) is found
+    assert (judgement.margin > 1.0) is found
+    assert judgement.margin < 1e29
 
 
 @pytest.mark.parametrize(("low", "high", "found"), [(0.0, 1e9, False), (25.0, 1e9, False), (1e8, 1e9, True)])
