@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from softcert.backends.contract import Contract
 from softcert.backends.convert import Tensor, from_torch
-from softcert.backends.gpu import DEVICE, start
-from softcert.backends.torch_axes import heads_behind, like
+from softcert.backends.gpu import start
+from softcert.backends.heads_behind import attention_of, back, gradient_of, laid
 from softcert.backends.types import Array, Backend
 
 
@@ -27,35 +27,22 @@ def flash_attn_backend() -> Backend:
         )
         return out, lse
 
+    def attend(*qkv: Tensor, scale: float | None, causal: bool) -> Tensor:
+        return called(*qkv, scale=scale, causal=causal)[0]
+
     def attention_lse(
         q: Array, k: Array, v: Array, *, scale: float | None = None, causal: bool = False
     ) -> tuple[Array, Array]:
-        out, lse = called(*(heads_behind(a, DEVICE) for a in (q, k, v)), scale=scale, causal=causal)
-        return like(out.transpose(1, 2), q), from_torch(lse).reshape(q.shape[:-1])
-
-    def attention(q: Array, k: Array, v: Array, *, scale: float | None = None, causal: bool = False) -> Array:
-        return attention_lse(q, k, v, scale=scale, causal=causal)[0]
-
-    def attention_vjp(
-        q: Array,
-        k: Array,
-        v: Array,
-        out: Array,  # noqa: ARG001 - autograd takes neither
-        lse: Array,  # noqa: ARG001 - see above
-        dout: Array,
-        *,
-        scale: float | None = None,
-        causal: bool = False,
-    ) -> tuple[Array, Array, Array]:
-        leaves = [heads_behind(a, DEVICE).detach().requires_grad_() for a in (q, k, v)]
-        result, _ = called(*leaves, scale=scale, causal=causal)
-        found = torch.autograd.grad(result, leaves, heads_behind(dout, DEVICE))
-        dq, dk, dv = (like(g.transpose(1, 2), a) for g, a in zip(found, (q, k, v), strict=True))
-        return dq, dk, dv
+        out, lse = called(*map(laid, (q, k, v)), scale=scale, causal=causal)
+        return back(out, q), from_torch(lse).reshape(q.shape[:-1])
 
     return Backend(
         name="flash-attn",
-        ops={"attention": attention, "attention_lse": attention_lse, "attention_vjp": attention_vjp},
+        ops={
+            "attention": attention_of(attend),
+            "attention_lse": attention_lse,
+            "attention_vjp": gradient_of(attend),
+        },
         dtypes=("float16", "bfloat16"),
         contract=Contract(masked_lse="+inf", rematerialized=False, memory="linear"),
         versions={"flash-attn": flash_attn.__version__, "torch": torch.__version__},

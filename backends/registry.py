@@ -52,7 +52,7 @@ _NUMPY, _TORCH, _PEERS = (
 
 REGISTERED: Mapping[str, Registered] = MappingProxyType(
     {
-        "cupy": Registered("cupy_:cupy_backend", ("cupy",), "pip install cupy-cuda12x", "cupy", gpu=True),
+        "cupy": Registered("cupy_:cupy_backend", ("cupy",), "pip install cupy-cuda12x", gpu=True),
         "flash-attn": Registered(
             "flash_attn_:flash_attn_backend",
             ("flash_attn", "torch"),

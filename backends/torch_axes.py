@@ -1,6 +1,8 @@
-"""Operands of attention as PyTorch's tensors with the four axes that kernels want, and results back."""
+"""Operands of attention as PyTorch's tensors with the four axes that kernels want; results and gradients."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 from softcert.backends.convert import Tensor, from_torch, to_torch
 from softcert.backends.types import Array
@@ -22,11 +24,16 @@ def four_axes(array: Array, device: str = "cpu") -> Tensor:
     return (tensor if tensor.stride(-1) == 1 else tensor.contiguous()).to(device)
 
 
-def heads_behind(array: Array, device: str) -> Tensor:
-    """(..., n, m) as a tensor (B, n, H, m) on a device."""
-    return four_axes(array, device).transpose(1, 2)
-
-
 def like(tensor: Tensor, array: Array) -> Array:
     """(B, H, n, m) as an array with the leading axes of another."""
     return from_torch(tensor).reshape(*array.shape[:-2], *tensor.shape[-2:])
+
+
+def gradient(
+    attend: Callable[..., Tensor], operands: Sequence[Array], dout: Array, lay: Callable[[Array], Tensor]
+) -> tuple[Tensor, ...]:
+    """Gradient of `attend` by autograd, the forward pass made anew; `lay` makes a tensor of an array."""
+    import torch
+
+    leaves = [lay(a).detach().requires_grad_() for a in operands]
+    return tuple(torch.autograd.grad(attend(*leaves), leaves, lay(dout)))

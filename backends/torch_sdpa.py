@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy as np
 from softcert.backends.contract import Contract
 from softcert.backends.convert import Tensor, from_torch, to_torch
 from softcert.backends.ops import DTYPES
-from softcert.backends.torch_axes import four_axes, like
+from softcert.backends.torch_axes import four_axes, gradient, like
 from softcert.backends.types import Array, Backend, Kernel
 
 #: Queries after which the flash kernel, on its way back, adds to gradients that are stored in the input's
@@ -89,7 +90,6 @@ def forward(kind: Any, device: str = "cpu") -> Kernel:
 
 def autograd(kind: Any, device: str = "cpu") -> Kernel:
     """Gradient of scaled_dot_product_attention as autograd gives it, the forward pass made anew."""
-    import torch
     from torch.nn.attention import sdpa_kernel
 
     attend = _sdpa()
@@ -106,10 +106,11 @@ def autograd(kind: Any, device: str = "cpu") -> Kernel:
         causal: bool = False,
         mask: Array | None = None,
     ) -> tuple[Array, Array, Array]:
-        leaves = [four_axes(a, device).detach().requires_grad_() for a in (q, k, v)]
-        with sdpa_kernel(kind):
-            result = attend(*leaves, scale=scale, causal=causal, mask=mask)
-        dq, dk, dv = torch.autograd.grad(result, leaves, four_axes(dout, device))
+        def attended(*tensors: Tensor) -> Tensor:
+            with sdpa_kernel(kind):
+                return attend(*tensors, scale=scale, causal=causal, mask=mask)
+
+        dq, dk, dv = gradient(attended, (q, k, v), dout, partial(four_axes, device=device))
         return like(dq, q), like(dk, k), like(dv, v)
 
     return attention_vjp

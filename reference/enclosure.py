@@ -131,7 +131,7 @@ class Enclosure:
         if self._fast is None:
             return self
         split = self._splits()
-        kind, used = split.kind.copy(), np.unique(self._index)
+        kind, used = split.kind.copy(), self._used()
         kind[used] = np.where(kind[used] == NUMBER, SLOW, kind[used])
         return self._part(self._index, [completed(replace(split, kind=kind), self._cells)])
 

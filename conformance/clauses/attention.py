@@ -6,6 +6,7 @@ import numpy as np
 
 from softcert.conformance.context import Context
 from softcert.conformance.inputs import attention_directed as directed
+from softcert.conformance.inputs import attention_masked as masked
 from softcert.conformance.inputs.attention_growing import attend_once, attention_call, with_operands
 from softcert.conformance.inputs.attention_parts import merges
 from softcert.conformance.inputs.attention_strategies import (
@@ -103,7 +104,7 @@ CLAUSES = (
         in_practice="padding that counts, a mask added before the scale, one head's mask for all; a leading "
         "tile without a visible key gives NaN",
         ops=ATTENTION_FORWARD_OPS,
-        directed=directed.masks,
+        directed=masked.masks,
         drawn=drawn_masks,
         grow=attend_once,
         judge=judge_values,
@@ -115,7 +116,7 @@ CLAUSES = (
         source="definition; pytorch#101967",
         in_practice="large stale numbers in padding decide the maximum or leak through a finite sentinel",
         ops=ATTENTION_FORWARD_OPS,
-        directed=directed.hidden,
+        directed=masked.hidden,
         grow=attend_once,
         judge=judge_values,
     ),
@@ -126,7 +127,7 @@ CLAUSES = (
         source="the contract's masked_nan field; pytorch#101967",
         in_practice="0 * NaN = NaN: an uninitialised page of a cache spoils the output",
         ops=ATTENTION_FORWARD_OPS,
-        directed=directed.hidden_nan,
+        directed=masked.hidden_nan,
         grow=attend_once,
         judge=judge_values,
         applies=lambda c: None if c.contract.masked_nan == "ignored" else "the contract does not promise it",
@@ -138,7 +139,7 @@ CLAUSES = (
         source="the contract's masked_row and masked_lse fields; pytorch#41508, flashinfer#4051",
         in_practice="NaN for the row, the mean of all values, or a row that carries over into the next tile",
         ops=ATTENTION_FORWARD_OPS,
-        directed=directed.empty_rows,
+        directed=masked.empty_rows,
         grow=attend_once,
         judge=judge_values,
     ),

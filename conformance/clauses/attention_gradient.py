@@ -11,6 +11,7 @@ from softcert.backends.types import Array
 from softcert.conformance.clauses.attention import grow_permuted
 from softcert.conformance.context import Context
 from softcert.conformance.inputs import attention_directed as directed
+from softcert.conformance.inputs import attention_masked as masked
 from softcert.conformance.inputs.attention_families import Shape
 from softcert.conformance.inputs.attention_growing import attend_once, attention_call, made
 from softcert.conformance.inputs.attention_strategies import drawn_masks, drawn_operands, drawn_shifts
@@ -120,7 +121,7 @@ CLAUSES = (
         source="definition; pytorch#103963",
         in_practice="a finite sentinel that lets small gradients through",
         ops=_OPS,
-        directed=directed.masks,
+        directed=masked.masks,
         drawn=drawn_masks,
         grow=attend_once,
         judge=judge_values,
@@ -132,7 +133,7 @@ CLAUSES = (
         source="definition; pytorch#101967",
         in_practice="0 * inf from an exponential taken before the mask",
         ops=_OPS,
-        directed=directed.hidden,
+        directed=masked.hidden,
         grow=attend_once,
         judge=judge_values,
     ),
@@ -143,7 +144,7 @@ CLAUSES = (
         source="pytorch#41508, pytorch#109517",
         in_practice="one fully masked row makes all gradients NaN",
         ops=_OPS,
-        directed=directed.empty_rows,
+        directed=masked.empty_rows,
         grow=attend_once,
         judge=judge_values,
     ),
