@@ -1,6 +1,6 @@
 """Ops of attention from a kernel of PyTorch's tensors on a GPU whose heads stand behind the queries.
 
-Such a kernel is `attend(q, k, v, scale=..., causal=...)`, of (B, L, H, D) and (B, S, Hk, D), and takes no mask.
+Such a kernel is `attend(q, k, v, scale=..., causal=...)`, of (B, L, H, D) and (B, S, Hk, D), without a mask.
 """
 
 from __future__ import annotations
