@@ -68,10 +68,11 @@ def _laxer(clause: Clause, context: Context) -> Iterator[tuple[str, Any]]:
 def _decides(field: ContractField, clause: Clause, context: Context) -> bool:
     """Whether a field decides what a clause asks of results: a convention does in every clause.
 
-    Those of the forward pass decide operands of a gradient as well, which were made by what is declared.
+    A gradient is judged as a function of the out and lse given, so that by the other convention it has a
+    value as well, though these were made by the one declared.
     """
     if field.forward:
-        return context.op in field.ops and context.op != "attention_vjp"
+        return context.op in field.ops
     return field.spoken_of(clause.id, context.op)
 
 

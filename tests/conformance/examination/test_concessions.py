@@ -28,14 +28,22 @@ def zeros_for_nothing(x, axis=-1):
     return np.where(nothing, x.dtype.type(0), y)
 
 
+def seen_from_the_left(q, k, causal, mask):
+    if not causal:
+        return mask
+    shown = np.tril(np.ones((q.shape[-2], k.shape[-2]), dtype=np.bool_))
+    if mask is not None and mask.dtype != np.bool_:
+        return np.where(shown, mask, -np.inf).astype(mask.dtype)
+    return shown if mask is None else shown & mask
+
+
 def top_left(q, k, v, *, scale=None, causal=False, mask=None):
-    if causal:
-        shown = np.tril(np.ones((q.shape[-2], k.shape[-2]), dtype=np.bool_))
-        if mask is not None and mask.dtype != np.bool_:
-            mask = np.where(shown, mask, -np.inf).astype(mask.dtype)
-        else:
-            mask = shown if mask is None else shown & mask
-    return numpy_attention.attention(q, k, v, scale=scale, mask=mask)
+    return numpy_attention.attention(q, k, v, scale=scale, mask=seen_from_the_left(q, k, causal, mask))
+
+
+def top_left_vjp(q, k, v, out, lse, dout, *, scale=None, causal=False, mask=None):
+    mask = seen_from_the_left(q, k, causal, mask)
+    return numpy_attention.attention_vjp(q, k, v, out, lse, dout, scale=scale, mask=mask)
 
 
 def test_a_row_of_nothing_may_give_zeros():
@@ -43,9 +51,12 @@ def test_a_row_of_nothing_may_give_zeros():
     assert message.endswith(WOULD.format('all_minus_inf = "zero"'))
 
 
-@pytest.mark.parametrize("clause", ["attention.definition", "attention.causal", "attention.mask"])
+@pytest.mark.parametrize("clause", ["definition", "causal", "mask"])
 def test_the_other_causal_alignment_is_named_by_every_clause(clause):
-    assert broken("attention", top_left, clause).endswith(WOULD.format('causal = "top-left"'))
+    message = broken("attention", top_left, f"attention.{clause}")
+    assert message.endswith(WOULD.format('causal = "top-left"'))
+    message = broken("attention_vjp", top_left_vjp, f"attention-gradient.{clause}")
+    assert message.endswith(WOULD.format('causal = "top-left"'))
 
 
 def test_a_promise_that_is_broken_is_not_conceded_to_itself():
