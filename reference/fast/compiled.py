@@ -2,12 +2,13 @@
 
 `fastmath=False` has to be said of every function: one that leaves it open takes it from whoever calls it
 first, and an error-free transformation compiled so returns 0. Kernels are kept between processes
-(`kernel_cache.py`), since compiling them takes longer than many a run.
+(`softcert.kernel_cache`), since compiling them takes longer than many a run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
@@ -16,15 +17,16 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from softcert.reference.fast.kernel_cache import kept
+from softcert.kernel_cache import kept
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
+_REFERENCE = Path(__file__).resolve().parent.parent
 _OPTIONS: dict[str, Any] = {"fastmath": False, "nogil": True, "error_model": "numpy"}
 
 
 def compiled(function: Kernel) -> Kernel:
     """Compile a kernel that Python calls."""
-    with kept() as cache:
+    with kept(_REFERENCE) as cache:
         made: Kernel = numba.njit(cache=cache, **_OPTIONS)(function)
     return made
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import softcert.reference
-from softcert.reference.fast import kernel_cache
+from softcert import kernel_cache
 
 ROOT = Path(softcert.reference.__file__).resolve().parent
 USE = (
@@ -36,7 +36,7 @@ def folder(monkeypatch):
     def ask(value):
         monkeypatch.setenv(kernel_cache.VARIABLE, value)
         kernel_cache.cache_folder.cache_clear()
-        return kernel_cache.cache_folder()
+        return kernel_cache.cache_folder(ROOT)
 
     yield ask
     kernel_cache.cache_folder.cache_clear()

@@ -1,8 +1,8 @@
 """Where compiled kernels are kept between processes: a folder for each state of the sources.
 
 numba's own key knows the file of a function, not the files of what it calls, and a stale kernel could
-certify a falsehood. So the folder's name is a digest of every source of the reference and of the compiler's
-versions; numba adds the processor, the signature and the Python version.
+certify a falsehood. So the folder's name is a digest of every source of the package that the kernels belong
+to and of the compiler's versions; numba adds the processor, the signature and the Python version.
 """
 
 from __future__ import annotations
@@ -29,9 +29,14 @@ _KEPT = 7 * 86400.0
 
 
 @contextmanager
-def kept() -> Iterator[bool]:
-    """Let numba keep what is declared within, if there is a place for it; says whether there is."""
-    folder = cache_folder()
+def kept(sources: Path) -> Iterator[bool]:
+    """Let numba keep what is declared within, if there is a place for it; says whether there is.
+
+    Parameters
+    ----------
+    sources : the folder that holds every source of the kernels, what they call included.
+    """
+    folder = cache_folder(sources)
     if folder is None:
         yield False
         return
@@ -46,7 +51,7 @@ def kept() -> Iterator[bool]:
 
 
 @cache
-def cache_folder() -> Path | None:
+def cache_folder(sources: Path) -> Path | None:
     """The folder of this state of the sources, made if need be; None where none can be kept safely.
 
     What lies there is run, so nobody else may be able to write it.
@@ -54,7 +59,7 @@ def cache_folder() -> Path | None:
     parent = _parent()
     if parent is None:
         return None
-    folder = parent / digest(Path(__file__).resolve().parent.parent)
+    folder = parent / digest(sources)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         facts = folder.stat()
