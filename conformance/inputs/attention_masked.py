@@ -29,8 +29,18 @@ def masks(context: Context) -> Iterator[Seedling]:
         mask[..., 0] = True
         yield made(context, "normal", shape, 9, mask=mask, causal=True)
     yield from _masks_of_batches(context)
+    yield from _beyond_16_bits(context)
     yield from _far_below(context)
     yield from padded(context)
+
+
+def _beyond_16_bits(context: Context) -> Iterator[Seedling]:
+    """Masks of more than 2**16 places: an index of 16 bits wraps within one head."""
+    shape = Shape(queries=261, keys=259, features=4, values=4)
+    shown = shown_keys(np.random.default_rng(16), (261, 259))
+    yield made(context, "normal", shape, 0, mask=shown)
+    added = np.where(shown, 0.5, -2.0).astype(as_dtype(context.dtype))
+    yield made(context, "normal", shape, 1, mask=added)
 
 
 def _far_below(context: Context) -> Iterator[Seedling]:

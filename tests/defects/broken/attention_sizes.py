@@ -41,6 +41,15 @@ def mask_of_256_columns(q, k, v, *, scale=None, causal=False, mask=None):
     return _right(q, k, v, scale, causal, mask)
 
 
+def mask_offsets_in_16_bits(q, k, v, *, scale=None, causal=False, mask=None):
+    """Offsets i * S + j into the mask are int16 and wrap. Trigger: a mask, L * S > 32768."""
+    if mask is not None:
+        shape = (*q.shape[:-1], k.shape[-2])
+        places = np.arange(shape[-2] * shape[-1]).astype(np.int16).reshape(shape[-2:])
+        mask = np.broadcast_to(mask, shape).reshape(*shape[:-2], -1)[..., places]
+    return _right(q, k, v, scale, causal, mask)
+
+
 def mask_of_first_batch(q, k, v, *, scale=None, causal=False, mask=None):
     """All batches share the mask of the first. Trigger: padding that differs from batch to batch."""
     if mask is not None and mask.ndim == 4:
