@@ -68,6 +68,7 @@ REGISTERED: Mapping[str, Registered] = MappingProxyType(
             "liger-kernel",
             gpu=True,
         ),
+        "numba": Registered("numba_.backend:numba_backend", ("numba",), "pip install numba"),
         "numpy": Registered("numpy_:numpy_backend", ("numpy",), _NUMPY),
         "numpy-naive": Registered("numpy_:naive_backend", ("numpy",), _NUMPY),
         "onnxruntime": Registered("onnxruntime_:onnxruntime_backend", ("onnxruntime", "onnx"), _PEERS),

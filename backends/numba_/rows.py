@@ -1,0 +1,192 @@
+"""One row of each op of softmax in lanes, of any dtype: the largest logit first, then the sum, then results.
+
+Differences from the largest logit are carried in two words, sums in float64 and quotients as products by a
+reciprocal in two words, so that an output of float32 is within two units in the last place. No row depends
+on another. A NaN or +inf logit, and a row of -inf alone, make the whole row of (log_)softmax NaN.
+
+Numbers of 16 bits come as their bits (`lanes_memory`); `work` is (rows, n), or (1, n), of the dtype
+computed in: float64 of float64, float32 of all others.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from softcert.backends.numba_.compiled import compiled, inlined
+from softcert.backends.numba_.exponential import exponential
+from softcert.backends.numba_.lanes import (
+    at_least,
+    fma,
+    larger,
+    largest_of,
+    splat,
+    sum_of,
+    unless_below,
+)
+from softcert.backends.numba_.lanes_memory import load, load_part, prefetch, store, store_part
+from softcert.backends.numba_.words import (
+    plus_first,
+    plus_first_product,
+    plus_last,
+    plus_last_product,
+    reciprocal,
+    two_words,
+    width,
+)
+
+#: Whether terms are kept, or only summed.
+KEEP, FORGET = True, False
+#: Differences below it have no second word that matters; that of -inf, or next to it, is NaN.
+_FAR = -1.0e30
+
+
+@inlined
+def gap(x: Any, m: Any) -> tuple[Any, Any]:
+    """x - m in two words, exactly where both are finite: Knuth's 2Sum."""
+    d = x - m
+    b = d - x
+    return d, (x - (d - b)) - (m + b)
+
+
+@inlined
+def largest(x: Any, work: Any) -> Any:
+    """The largest logit of a row, NaN passed over: -inf where there is no other."""
+    n, w, least = x.size, width(work), work.dtype.type(-np.inf)
+    a = b = c = d = splat(least)
+    whole = n - n % (4 * w)
+    for i in range(0, whole, 4 * w):
+        a, b = larger(a, load(x, i)), larger(b, load(x, i + w))
+        c, d = larger(c, load(x, i + 2 * w)), larger(d, load(x, i + 3 * w))
+    for i in range(whole, n, w):
+        a = larger(a, load_part(x, i, n - i, least))
+    return largest_of(larger(larger(a, b), larger(c, d)))
+
+
+@inlined
+def _term(x: Any, i: int, top: Any, work: Any, keep: bool) -> Any:
+    d, e = gap(load(x, i), top)
+    term = exponential(d, e)
+    if keep:
+        store(work, i, term)
+    return term
+
+
+@inlined
+def sum_of_terms(x: Any, m: Any, work: Any, keep: bool, ahead: int) -> float:
+    """The sum of exp(x - m), which are kept in `work` if asked for.
+
+    What lies `ahead` of each logit, in the next row as a rule, is asked for meanwhile.
+    """
+    n, w = x.size, width(work)
+    top = splat(m)
+    s = t = u = v = splat(0.0)
+    whole = n - n % (4 * w)
+    for i in range(0, whole, 4 * w):
+        for j in range(i, i + 4 * w, w):
+            prefetch(x, j + ahead)
+        pair = _term(x, i, top, work, keep) + _term(x, i + w, top, work, keep)
+        s, t = plus_first(s, pair), plus_last(t, pair)
+        pair = _term(x, i + 2 * w, top, work, keep) + _term(x, i + 3 * w, top, work, keep)
+        u, v = plus_first(u, pair), plus_last(v, pair)
+    for i in range(whole, n, w):
+        d, e = gap(load_part(x, i, n - i, work.dtype.type(-np.inf)), top)
+        term = exponential(d, e)
+        if keep:
+            store_part(work, i, n - i, term)
+        s, t = plus_first(s, term), plus_last(t, term)
+    return sum_of((s + t) + (u + v))
+
+
+@compiled
+def softmax(x: Any, y: Any, work: Any) -> None:
+    """Softmax of rows (m, n); terms are kept in the rows of `work`, or in turn in its only one."""
+    rows, n = x.shape
+    w, zero = width(work), work.dtype.type(0.0)
+    whole = n - n % (4 * w)
+    for r in range(rows):
+        row, result, kept = x[r], y[r], work[r if len(work) == rows else 0]
+        ahead = n if r + 1 < rows else 0
+        high, low = reciprocal(sum_of_terms(row, largest(row, work), kept, KEEP, ahead), work)
+        h, l = splat(high), splat(low)  # noqa: E741
+        for i in range(0, whole, 4 * w):
+            for j in range(i, i + 4 * w, w):
+                term = load(kept, j)
+                store(result, j, fma(term, h, term * l))
+        for i in range(whole, n, w):
+            term = load_part(kept, i, n - i, zero)
+            store_part(result, i, n - i, fma(term, h, term * l))
+
+
+@inlined
+def _less(x: Any, top: Any, h: Any, l: Any, far: Any, none: Any) -> Any:  # noqa: E741
+    """x - top - (h + l), for a sum h + l of at least 0."""
+    d, e = gap(x, top)
+    return (d - h) + (unless_below(d, far, none, e) - l)
+
+
+@compiled
+def log_softmax(x: Any, y: Any, work: Any) -> None:
+    """Logarithm of the softmax of rows (m, n); nothing is kept in `work`."""
+    rows, n = x.shape
+    w, least = width(work), work.dtype.type(-np.inf)
+    far, none = splat(work.dtype.type(_FAR)), splat(work.dtype.type(0.0))
+    whole = n - n % w
+    for r in range(rows):
+        row, result = x[r], y[r]
+        m = largest(row, work)
+        high, low = two_words(math.log(sum_of_terms(row, m, work, FORGET, 0)), work)
+        top, h, l = splat(m), splat(high), splat(low)  # noqa: E741
+        for i in range(0, whole, w):
+            store(result, i, _less(load(row, i), top, h, l, far, none))
+        for i in range(whole, n, w):
+            store_part(result, i, n - i, _less(load_part(row, i, n - i, least), top, h, l, far, none))
+
+
+@inlined
+def _positive_sum(x: Any, work: Any) -> Any:
+    """The sum of the logits above 0: NaN where any logit is."""
+    n, w, zero = x.size, width(work), work.dtype.type(0.0)
+    s = splat(zero)
+    for i in range(0, n, w):
+        s = s + at_least(load_part(x, i, n - i, zero), splat(zero))
+    return sum_of(s)
+
+
+@compiled
+def logsumexp(x: Any, y: Any, work: Any) -> None:
+    """log(sum(exp(x))) of rows (m, n) into y (m,), of float64: +inf where a logit is, NaN where NaN is."""
+    for r in range(x.shape[0]):
+        m = largest(x[r], work)
+        # -inf cannot be taken from itself: without it the sum is 0, or NaN where a logit is.
+        pivot = work.dtype.type(0.0) if m == -np.inf else m
+        if m == np.inf:
+            y[r] = _positive_sum(x[r], work)
+        else:
+            y[r] = pivot + math.log(sum_of_terms(x[r], pivot, work, FORGET, 0))
+
+
+@compiled
+def softmax_vjp(y: Any, dy: Any, result: Any, work: Any) -> None:
+    """y (dy - sum(y dy)) of rows (m, n)."""
+    rows, n = y.shape
+    w, zero = width(work), work.dtype.type(0.0)
+    whole = n - n % w
+    for r in range(rows):
+        a, b = y[r], dy[r]
+        s = t = splat(0.0)
+        for i in range(0, whole, w):
+            p, q = load(a, i), load(b, i)
+            s, t = plus_first_product(s, p, q), plus_last_product(t, p, q)
+        for i in range(whole, n, w):
+            p, q = load_part(a, i, n - i, zero), load_part(b, i, n - i, zero)
+            s, t = plus_first_product(s, p, q), plus_last_product(t, p, q)
+        high, low = two_words(sum_of(s + t), work)
+        h, l = splat(high), splat(low)  # noqa: E741
+        for i in range(0, whole, w):
+            store(result[r], i, load(a, i) * ((load(b, i) - h) - l))
+        for i in range(whole, n, w):
+            p, q = load_part(a, i, n - i, zero), load_part(b, i, n - i, zero)
+            store_part(result[r], i, n - i, p * ((q - h) - l))

@@ -1,0 +1,160 @@
+"""The ops of softmax in numba, for arrays of any shape: rows are dealt out to threads.
+
+A row's result depends on that row alone, so that neither the batch around it nor the number of threads
+changes a bit of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from softcert.backends.numba_ import rows
+from softcert.backends.numba_.threads import processors, shared
+from softcert.backends.types import Array
+
+#: Fewer elements are not worth another thread.
+_SHARE = 1 << 15
+#: Rows from so many elements on keep their terms where the results will stand.
+_LONG = 1 << 12
+_AS_BITS = {"float16": np.int16, "bfloat16": np.uint16}
+
+
+def softmax(x: Array, axis: int = -1) -> Array:
+    """Softmax exp(x_i) / sum_j exp(x_j) along an axis.
+
+    Parameters
+    ----------
+    x : logits (..., n, ...) of a floating dtype, bfloat16 and float16 included.
+    axis : the axis that is normalized.
+
+    Returns
+    -------
+    An array of the shape and dtype of `x`. A NaN or +inf logit, and a row of -inf only, make the
+    whole row NaN; a -inf logit among finite ones gets exactly 0. An empty axis gives an empty array.
+    """
+    return _of_rows(rows.softmax, (x,), axis)
+
+
+def log_softmax(x: Array, axis: int = -1) -> Array:
+    """Logarithm of the softmax, (x_i - max) - log sum_j exp(x_j - max), along an axis.
+
+    Parameters
+    ----------
+    x : logits (..., n, ...) of a floating dtype, bfloat16 and float16 included.
+    axis : the axis that is normalized.
+
+    Returns
+    -------
+    An array of the shape and dtype of `x`; special values as for `softmax`, 0 becoming -inf.
+    """
+    return _of_rows(rows.log_softmax, (x,), axis)
+
+
+def logsumexp(x: Array, axis: int = -1) -> Array:
+    """Log-sum-exp, max + log sum_j exp(x_j - max), along an axis.
+
+    Parameters
+    ----------
+    x : logits (..., n, ...) of a floating dtype, bfloat16 and float16 included.
+    axis : the axis that is summed over.
+
+    Returns
+    -------
+    An array of the dtype of `x` without that axis: -inf for a row of -inf only and for an empty
+    one, +inf where a logit is +inf, NaN where one is NaN.
+    """
+    moved, flat = _as_rows(x, axis)
+    result = np.empty(flat.shape[0])
+    _dealt(lambda part: rows.logsumexp(_bits(flat[part]), result[part], _row_of(flat)), flat)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return result.reshape(moved.shape[:-1]).astype(x.dtype)
+
+
+def softmax_vjp(y: Array, dy: Array, axis: int = -1) -> Array:
+    """Gradient of softmax, y * (dy - sum_j y_j dy_j), as a function of the output y given.
+
+    Parameters
+    ----------
+    y : softmax outputs (..., n, ...) of a floating dtype, bfloat16 and float16 included.
+    dy : cotangent of the outputs, shape and dtype of `y`.
+    axis : the axis that was normalized.
+
+    Returns
+    -------
+    An array of the shape and dtype of `y`.
+    """
+    return _of_rows(rows.softmax_vjp, (y, dy), axis)
+
+
+def softmax_jvp(y: Array, dx: Array, axis: int = -1) -> Array:
+    """Tangent of softmax at the output y given; its Jacobian diag(y) - y y^T is symmetric.
+
+    Parameters
+    ----------
+    y : softmax outputs (..., n, ...) of a floating dtype, bfloat16 and float16 included.
+    dx : tangent of the logits, shape and dtype of `y`.
+    axis : the axis that was normalized.
+
+    Returns
+    -------
+    An array of the shape and dtype of `y`.
+    """
+    return softmax_vjp(y, dx, axis)
+
+
+def _of_rows(kernel: Any, operands: tuple[Array, ...], axis: int) -> Array:
+    """A result of the shape of the operands, from a kernel of rows."""
+    moved, first = _as_rows(operands[0], axis)
+    flat = [first, *(_as_rows(other, axis)[1] for other in operands[1:])]
+    result = np.empty(first.shape, first.dtype)
+
+    def compute(part: slice) -> None:
+        work = result[part] if _keeps_terms(result) else _row_of(first)
+        kernel(*(_bits(array[part]) for array in flat), _bits(result[part]), work)
+
+    _dealt(compute, first)
+    return np.moveaxis(result.reshape(moved.shape), -1, axis)
+
+
+def _as_rows(x: Array, axis: int) -> tuple[Array, Array]:
+    """The array with an axis moved to the end, and as contiguous rows (m, n)."""
+    moved = np.moveaxis(x, axis, -1)
+    count = moved.shape[-1]
+    flat = np.ascontiguousarray(moved).reshape(moved.size // count if count else _others(moved), count)
+    return moved, flat
+
+
+def _others(x: Array) -> int:
+    """How many rows an array has, whose rows may be empty."""
+    return int(np.prod(x.shape[:-1], dtype=np.int64))
+
+
+def _bits(x: Array) -> Array:
+    """What the kernels take: numbers of 16 bits, of which numba has no arrays, as their bits."""
+    return x.view(_AS_BITS[x.dtype.name]) if x.dtype.itemsize == 2 else x
+
+
+def _keeps_terms(result: Array) -> bool:
+    """Whether terms are best kept where the results will stand.
+
+    They can be unless it has 16 bits. In short rows it is slower, since each line of the cache would be
+    written to twice; in long ones faster, since two rows fill less of the cache than three.
+    """
+    return result.dtype.itemsize > 2 and result.shape[1] >= _LONG
+
+
+def _row_of(flat: Array) -> Array:
+    """Room for one row (1, n) of what is computed in."""
+    return np.empty((1, flat.shape[1]), np.float64 if flat.dtype == np.float64 else np.float32)
+
+
+def _dealt(compute: Callable[[slice], None], flat: Array) -> None:
+    """Have rows computed, by as many threads as there are processors and work for."""
+    count = len(flat)
+    parts = max(1, min(processors(), count, flat.size // _SHARE))
+    edges = [count * k // parts for k in range(parts + 1)]
+    shared(compute, [slice(a, b) for a, b in pairwise(edges)], worthwhile=parts > 1)

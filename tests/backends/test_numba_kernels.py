@@ -1,0 +1,136 @@
+"""The numba backend: the definition to within rounding, whatever the layout, the batch and the threads."""
+
+import multiprocessing
+
+import numpy as np
+import pytest
+
+import softcert
+from softcert.backends import DTYPES, as_dtype, load
+from softcert.backends.numba_ import threads
+
+OPS = load("numba").ops
+PLAIN = load("numpy").ops
+RNG = np.random.default_rng(12)
+SOFTMAX = ("softmax", "log_softmax", "logsumexp")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (1, 1), (5, 7), (2, 3, 40), (3, 1001), (700, 129)])
+def test_rows_along_any_axis_are_those_of_numpy(dtype, shape):
+    x = (RNG.normal(size=shape) * 3.0).astype(as_dtype(dtype))
+    for axis in range(-len(shape), 0):
+        for op in SOFTMAX:
+            got, expected = OPS[op](x, axis), PLAIN[op](x, axis)
+            assert got.dtype == x.dtype
+            tolerance = 4.0 * float(np.finfo(np.float64 if dtype == "float64" else np.float32).eps)
+            wide = (
+                4.0 * 2.0**-8 if dtype == "bfloat16" else 4.0 * 2.0**-11 if dtype == "float16" else tolerance
+            )
+            np.testing.assert_allclose(got.astype(float), expected.astype(float), rtol=wide, atol=4 * wide)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("op", SOFTMAX)
+def test_rows_with_infinities_and_nan(dtype, op):
+    inf, nan = np.inf, np.nan
+    rows = [
+        [0, -inf, 1, 2],
+        [nan, 0, 0, 0],
+        [inf, 0, 0, 0],
+        [-inf] * 4,
+        [inf, nan, 0, 0],
+        [-inf, nan, -inf, 0],
+    ]
+    x = np.array(rows, as_dtype(dtype))
+    expected = PLAIN[op](x).astype(float)
+    if op == "logsumexp":
+        expected[2] = inf  # the limit; NumPy's way meets it too
+    np.testing.assert_allclose(OPS[op](x).astype(float), expected, rtol=0.01)
+
+
+def test_no_bit_depends_on_the_batch_or_the_threads(monkeypatch):
+    x = RNG.normal(size=(2048, 130)).astype(np.float32)
+    whole = OPS["softmax"](x)
+    monkeypatch.setattr(threads, "processors", lambda: 1)
+    np.testing.assert_array_equal(OPS["softmax"](x), whole)
+    np.testing.assert_array_equal(np.concatenate([OPS["softmax"](row[None]) for row in x]), whole)
+
+
+def _child(queue, x):
+    queue.put(OPS["softmax"](x))
+
+
+def test_a_child_process_has_threads_of_its_own():
+    x = RNG.normal(size=(2048, 130)).astype(np.float32)
+    whole = OPS["softmax"](x)
+    fork = multiprocessing.get_context("fork")
+    queue = fork.Queue()
+    process = fork.Process(target=_child, args=(queue, x))
+    process.start()
+    np.testing.assert_array_equal(queue.get(timeout=60), whole)
+    process.join(60)
+
+
+#: Heads of q and of k, queries, keys, features, columns of v.
+SHAPES = [
+    (4, 2, 5, 7, 3, 6),
+    (2, 2, 100, 300, 64, 64),
+    (1, 1, 1, 1, 1, 1),
+    (2, 1, 130, 60, 16, 40),
+    (1, 1, 3, 0, 4, 4),
+]
+
+
+def masks(heads, queries, keys, dtype):
+    yield None
+    yield RNG.random((queries, keys)) < 0.5
+    bias = RNG.normal(size=(heads, queries, keys))
+    yield np.where(RNG.random((heads, queries, keys)) < 0.7, bias, -np.inf).astype(as_dtype(dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_attention_and_its_gradient_are_those_of_numpy(dtype, shape):
+    heads, groups, queries, keys, features, columns = shape
+    sizes = (
+        (heads, queries, features),
+        (groups, keys, features),
+        (groups, keys, columns),
+        (heads, queries, columns),
+    )
+    q, k, v, dout = (RNG.normal(size=(2, *size)).astype(as_dtype(dtype)) for size in sizes)
+    within = {"float64": 1e-13, "float32": 4e-6, "float16": 6e-3, "bfloat16": 5e-2}[dtype]
+    for causal in (False, True):
+        for mask in masks(heads, queries, keys, dtype):
+            options = {"causal": causal, "mask": mask}
+            expected = PLAIN["attention_lse"](q, k, v, **options)
+            out, lse = OPS["attention_lse"](q, k, v, **options)
+            assert (out.dtype, lse.dtype) == (q.dtype, expected[1].dtype)
+            np.testing.assert_array_equal(np.isneginf(lse), np.isneginf(expected[1]))
+            gradient = OPS["attention_vjp"](q, k, v, *expected, dout, **options)
+            expected_gradient = PLAIN["attention_vjp"](q, k, v, *expected, dout, **options)
+            for got, right in zip((out, lse, *gradient), (*expected, *expected_gradient), strict=True):
+                assert got.shape == right.shape
+                scale = max(1.0, np.abs(right[np.isfinite(right)].astype(float)).max(initial=0.0))
+                np.testing.assert_allclose(
+                    got.astype(float), right.astype(float), rtol=0, atol=within * scale
+                )
+
+
+def test_heads_that_cannot_share_are_refused():
+    q, k = np.ones((3, 2, 4), np.float32), np.ones((2, 5, 4), np.float32)
+    with pytest.raises(ValueError, match="3 heads of q cannot share 2"):
+        OPS["attention"](q, k, k)
+
+
+@pytest.mark.parametrize("op", ["softmax", "attention_lse"])
+def test_the_backend_keeps_its_contract(op):
+    run = softcert.check("numba", op=op, dtypes="float32", profile="smoke")
+    assert run.conforms, run.broken
+
+
+@pytest.mark.slow  # five minutes
+def test_the_backend_keeps_its_contract_in_every_op_and_dtype():
+    run = softcert.check("numba", profile="quick")
+    assert run.conforms, run.broken
