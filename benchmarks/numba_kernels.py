@@ -85,15 +85,13 @@ def attention_of(heads: int, length: int, features: int, causal: int) -> Timed:
     out, lse = attention.attention_lse(q, k, v, causal=bool(causal))
     given = [torch.from_numpy(a) for a in (q, k, v)]
 
-    def forward(*operands: Any) -> Any:
-        return torch.nn.functional.scaled_dot_product_attention(*operands, is_causal=bool(causal))
-
+    attend: Any = torch.nn.functional.scaled_dot_product_attention
     leaves = [a.detach().requires_grad_() for a in given]
-    graph = forward(*leaves)
+    graph = attend(*leaves, is_causal=bool(causal))
     slopes = torch.from_numpy(dout)
     tasks: dict[str, Callable[[], object]] = {
         "numba forward": partial(attention.attention_lse, q, k, v, causal=bool(causal)),
-        "torch forward": lambda: forward(*given),
+        "torch forward": partial(attend, *given, is_causal=bool(causal)),
         "numba backward": partial(attention.attention_vjp, q, k, v, out, lse, dout, causal=bool(causal)),
         "torch backward": lambda: torch.autograd.grad(graph, leaves, slopes, retain_graph=True),
     }
