@@ -52,6 +52,9 @@ _NUMPY, _TORCH, _PEERS = (
 
 REGISTERED: Mapping[str, Registered] = MappingProxyType(
     {
+        "certified": Registered(
+            "certified:certified_backend", ("flint", "mpmath"), "pip install softcert", "python-flint"
+        ),
         "cupy": Registered("cupy_:cupy_backend", ("cupy",), "pip install cupy-cuda12x", gpu=True),
         "flash-attn": Registered(
             "flash_attn_:flash_attn_backend",

@@ -72,7 +72,7 @@ def _exp_32(d: Any, e: Any) -> Any:
     p = fma(p, r, splat(_C32[1]))
     p = fma(p, r, splat(_C32[0]))
     p = fma(p, r, splat(_ONE))
-    return times_power(fma(p, r, splat(_ONE)), shifted)
+    return times_power(fma(p, r, splat(_ONE)), n, shifted)
 
 
 def _exp_64(d: Any, e: Any) -> Any:
@@ -91,7 +91,7 @@ def _exp_64(d: Any, e: Any) -> Any:
     p = fma(p, r, splat(_C64[1]))
     p = fma(p, r, splat(_C64[0]))
     p = fma(p, r, splat(1.0))
-    return times_power(fma(p, r, splat(1.0)), shifted)
+    return times_power(fma(p, r, splat(1.0)), n, shifted)
 
 
 @chosen_by_type(exponential)

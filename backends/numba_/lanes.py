@@ -174,26 +174,27 @@ def _emit_half(first: int) -> Emit:
 
 @cache
 def _scales_in_one_instruction() -> bool:
-    """Whether the processor multiplies by powers of two, and LLVM has a name for that."""
-    features = binding.get_host_cpu_features()
-    return bool(features.get("avx512f")) and binding.llvm_version_info >= (18,)
+    """Whether the processor multiplies by powers of two."""
+    return bool(binding.get_host_cpu_features().get("avx512f"))
 
 
-def _emit_times_power(builder: Any, a: Any, shifted: Any) -> Any:
+def _emit_times_power(builder: Any, a: Any, n: Any, shifted: Any) -> Any:
+    single = str(a.type.element) == "float"
+    if _scales_in_one_instruction():
+        lanes = ir.Constant(ir.IntType(a.type.count), -1)
+        rounding = ir.Constant(_INT32, 4)  # as it is set
+        name = f"llvm.x86.avx512.mask.scalef.{'ps' if single else 'pd'}.512"
+        return call(builder, name, a.type, [a, n, a, lanes, rounding])
     bits, fraction, bias, rounder = (
-        (32, 23, 127, 0x4B400000) if str(a.type.element) == "float" else (64, 52, 1023, 0x4338000000000000)
+        (32, 23, 127, 0x4B400000) if single else (64, 52, 1023, 0x4338000000000000)
     )
     whole = ir.VectorType(ir.IntType(bits), a.type.count)
-    n = builder.sub(builder.bitcast(shifted, whole), every(whole, rounder))
-    if _scales_in_one_instruction():
-        short = ir.VectorType(_INT32, a.type.count)
-        power = n if bits == 32 else builder.trunc(n, short)
-        return call(builder, f"llvm.ldexp.{suffix(a.type)}.{suffix(short)}", a.type, [a, power])
+    power = builder.sub(builder.bitcast(shifted, whole), every(whole, rounder))
     largest = every(whole, 2 * bias)
-    n = builder.select(builder.icmp_signed("<", n, largest), n, largest)
-    half = builder.ashr(n, every(whole, 1))
+    power = builder.select(builder.icmp_signed("<", power, largest), power, largest)
+    half = builder.ashr(power, every(whole, 1))
     # Two factors, since 2**n may be no normal number: the first product is exact, the second rounds once.
-    for part in (half, builder.sub(n, half)):
+    for part in (half, builder.sub(power, half)):
         exponent = builder.shl(builder.add(part, every(whole, bias)), every(whole, fraction))
         a = builder.fmul(a, builder.bitcast(exponent, a.type))
     return a
@@ -227,5 +228,5 @@ sum_of = cast("Callable[[Any], float]", _of_one(_emit_sum, _element))
 #: The first, and the last, eight of sixteen float32 lanes as float64.
 first_half = cast("Callable[[Any], Any]", _of_one(_emit_half(0), _to_f64))
 last_half = cast("Callable[[Any], Any]", _of_one(_emit_half(8), _to_f64))
-#: a * 2**n, rounded once, where `shifted` is n + 1.5 * 2**23 (float32) or n + 1.5 * 2**52 (float64).
-times_power = cast("_Binary", _of_two(_emit_times_power))
+#: a * 2**n, rounded once; `shifted` is n + 1.5 * 2**23 (float32) or n + 1.5 * 2**52 (float64).
+times_power = cast("_Ternary", _of_three(_emit_times_power))

@@ -21,6 +21,9 @@ Float = NDArray[np.float64]
 
 #: Errors and bounds from here on are given as distances.
 _COUNTABLE = 1e300
+#: So many errors of a result, the largest, are made certain if they are known to a factor of two only, or if
+#: it is open whether they exceed what correct rounding gives.
+_SHARPENED, _ROUNDED = 32, 0.5
 #: Relative allowance for the roundings of an absolute comparison in binary64.
 _GUARD = 2.0**-40
 
@@ -54,12 +57,24 @@ class Comparison:
 def certified_errors(truth: Enclosure, value: Array, bound: Float) -> tuple[Float, Float]:
     """(lower, upper) error of each element in ulps, by the exact path where the fast one leaves it open.
 
-    Weights far below others, e^-600 of them, are known to few digits only by double words.
+    Weights far below others, e^-600 of them, are known to few digits only by double words, and so is what is
+    left where all but nothing cancels: the largest errors that a run prints would be none of the subject's.
     """
     lower, upper = truth.error_ulp(value)
     open_ = (lower <= bound) & (upper > bound)
+    large, wide = upper > _ROUNDED, lower < upper / 2.0
+    unknown = np.flatnonzero(large & wide)
+    open_.flat[unknown[np.argsort(upper.flat[unknown])[-_SHARPENED:]]] = True
+    open_.flat[np.flatnonzero(large & ~wide & (lower <= _ROUNDED))[:_SHARPENED]] = True
     if open_.any():
-        lower[open_], upper[open_] = truth[open_].exactly().error_ulp(value[open_])
+        exact, answer = truth[open_].exactly(), value[open_]
+        low, high = exact.error_ulp(answer)
+        # An error of half an ulp less e^-900 has an upper end beyond it: the rounding itself decides.
+        nearest = (low <= _ROUNDED) & (high > _ROUNDED)
+        if nearest.any():
+            right = exact[nearest].round(value.dtype) == answer[nearest]
+            high[nearest] = np.where(right, _ROUNDED, high[nearest])
+        lower[open_], upper[open_] = low, high
     return lower, upper
 
 

@@ -1,0 +1,117 @@
+"""The reference as a backend: every op correctly rounded, in every dtype, at a speed that can be used.
+
+Double words decide almost every rounding, and Arb the others (docs/explanation/fast.md). This one file of the
+room imports the reference, and only when it is asked for: the worker that runs other subjects has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flint
+import numpy as np
+
+from softcert import reference
+from softcert.backends.contract import Contract
+from softcert.backends.ops import DTYPES, lse_dtype
+from softcert.backends.types import Array, Backend
+
+
+def softmax(x: Array, axis: int = -1, beta: float = 1.0) -> Array:
+    """Softmax along an axis, correctly rounded; an empty axis gives an empty array.
+
+    Parameters
+    ----------
+    x : logits (..., n, ...) of a floating dtype.
+    axis : the axis that is normalized.
+    beta : inverse temperature, the exact number given.
+
+    Returns
+    -------
+    An array of the shape and dtype of `x`.
+    """
+    return _rounded(reference.softmax, x, axis=axis, beta=beta)
+
+
+def log_softmax(x: Array, axis: int = -1) -> Array:
+    """Logarithm of the softmax along an axis, correctly rounded; of the shape and dtype of `x`."""
+    return _rounded(reference.log_softmax, x, axis=axis)
+
+
+def logsumexp(x: Array, axis: int = -1) -> Array:
+    """Log-sum-exp along an axis, correctly rounded; of the dtype of `x`, -inf along an empty axis."""
+    if x.size == 0:
+        return np.full(np.delete(x.shape, axis), -np.inf, x.dtype)
+    return _rounded(reference.logsumexp, x, axis=axis)
+
+
+def softmax_vjp(y: Array, dy: Array, axis: int = -1) -> Array:
+    """y * (dy - sum_j y_j dy_j) along an axis, correctly rounded; of the shape and dtype of `y`."""
+    return _rounded(reference.softmax_vjp, y, dy, axis=axis)
+
+
+def softmax_jvp(y: Array, dx: Array, axis: int = -1) -> Array:
+    """Tangent of softmax at the output y, whose Jacobian is symmetric; as `softmax_vjp`."""
+    return softmax_vjp(y, dx, axis)
+
+
+def attention(q: Array, k: Array, v: Array, **options: Any) -> Array:
+    """Attention, correctly rounded; operands and keywords are those of `softcert.reference.attention`."""
+    result: Array = reference.attention(q, k, v, method="fast", **options).round(q.dtype)
+    return result
+
+
+def attention_lse(q: Array, k: Array, v: Array, **options: Any) -> tuple[Array, Array]:
+    """(out, lse) of attention, correctly rounded; lse in float32 for operands of 16 bits."""
+    out, lse = reference.attention_lse(q, k, v, method="fast", **options)
+    return out.round(q.dtype), lse.round(lse_dtype(q.dtype.name))
+
+
+def attention_vjp(q: Array, k: Array, v: Array, *given: Array, **options: Any) -> tuple[Array, ...]:
+    """(dq, dk, dv) as a function of the out and lse that are given, correctly rounded."""
+    gradients = reference.attention_vjp(q, k, v, *given, method="fast", **options)
+    return tuple(gradient.round(q.dtype) for gradient in gradients)
+
+
+def attention_merge(out_a: Array, lse_a: Array, out_b: Array, lse_b: Array) -> tuple[Array, Array]:
+    """Attention over two disjoint sets of keys from that over each, correctly rounded."""
+    out, lse = reference.attention_merge(out_a, lse_a, out_b, lse_b, method="fast")
+    return out.round(out_a.dtype), lse.round(lse_a.dtype)
+
+
+def _rounded(of: Callable[..., Any], *operands: Array, **options: Any) -> Array:
+    if operands[0].size == 0:
+        return operands[0].copy()
+    result: Array = of(*operands, method="fast", **options).round(operands[0].dtype)
+    return result
+
+
+def certified_backend() -> Backend:
+    """Backend `certified`: grade A by construction, and the measure of what correct rounding costs."""
+    return Backend(
+        name="certified",
+        ops={
+            "softmax": softmax,
+            "log_softmax": log_softmax,
+            "logsumexp": logsumexp,
+            "softmax_vjp": softmax_vjp,
+            "softmax_jvp": softmax_jvp,
+            "attention": attention,
+            "attention_lse": attention_lse,
+            "attention_vjp": attention_vjp,
+            "attention_merge": attention_merge,
+        },
+        dtypes=DTYPES,
+        contract=Contract(
+            compute="float64",
+            accumulator="float64",
+            exp_ulp=1.0,
+            form="division",
+            batch_invariant=True,
+            order_bitwise=True,
+            attention_weights="float64",
+        ),
+        beta=True,
+        versions={"python-flint": flint.__version__, "numpy": np.__version__},
+    )
