@@ -37,8 +37,6 @@ from softcert.backends.numba_.words import (
     width,
 )
 
-#: Whether terms are kept, or only summed.
-KEEP, FORGET = True, False
 #: Differences below it have no second word that matters; that of -inf, or next to it, is NaN.
 _FAR = -1.0e30
 
@@ -66,17 +64,16 @@ def largest(x: Any, work: Any) -> Any:
 
 
 @inlined
-def _term(x: Any, i: int, top: Any, work: Any, keep: bool) -> Any:
+def _term(x: Any, i: int, top: Any, work: Any) -> Any:
     d, e = gap(load(x, i), top)
     term = exponential(d, e)
-    if keep:
-        store(work, i, term)
+    store(work, i, term)
     return term
 
 
 @inlined
-def sum_of_terms(x: Any, m: Any, work: Any, keep: bool, ahead: int) -> float:
-    """The sum of exp(x - m), which are kept in `work` if asked for.
+def sum_of_terms(x: Any, m: Any, work: Any, ahead: int) -> float:
+    """The sum of exp(x - m), which are kept in `work`.
 
     What lies `ahead` of each logit, in the next row as a rule, is asked for meanwhile.
     """
@@ -87,17 +84,38 @@ def sum_of_terms(x: Any, m: Any, work: Any, keep: bool, ahead: int) -> float:
     for i in range(0, whole, 4 * w):
         for j in range(i, i + 4 * w, w):
             prefetch(x, j + ahead)
-        pair = _term(x, i, top, work, keep) + _term(x, i + w, top, work, keep)
+        pair = _term(x, i, top, work) + _term(x, i + w, top, work)
         s, t = plus_first(s, pair), plus_last(t, pair)
-        pair = _term(x, i + 2 * w, top, work, keep) + _term(x, i + 3 * w, top, work, keep)
+        pair = _term(x, i + 2 * w, top, work) + _term(x, i + 3 * w, top, work)
         u, v = plus_first(u, pair), plus_last(v, pair)
     for i in range(whole, n, w):
         d, e = gap(load_part(x, i, n - i, work.dtype.type(-np.inf)), top)
         term = exponential(d, e)
-        if keep:
-            store_part(work, i, n - i, term)
+        store_part(work, i, n - i, term)
         s, t = plus_first(s, term), plus_last(t, term)
     return sum_of((s + t) + (u + v))
+
+
+@inlined
+def log_of_sum(x: Any, m: Any, work: Any) -> float:
+    """log(sum(exp(x - m))), the terms that are 1 apart from the others.
+
+    Next to 1 the others would be rounded off, and the log-probability of a logit far above all others is
+    nothing but them.
+    """
+    n, w = x.size, width(work)
+    none, one = splat(work.dtype.type(0.0)), splat(work.dtype.type(1.0))
+    top = splat(m)
+    s = t = splat(0.0)
+    ties = none
+    for i in range(0, n, w):
+        d, e = gap(load_part(x, i, n - i, work.dtype.type(-np.inf)), top)
+        # d itself is the 0 of a tie, and NaN where the logit is.
+        term = unless_below(d, none, exponential(d, e), d)
+        ties = ties + unless_below(d, none, none, one)
+        s, t = plus_first(s, term), plus_last(t, term)
+    rest, count = sum_of(s + t), np.float64(sum_of(ties))
+    return math.log(count) + math.log1p(rest / count) if count else math.log(rest)
 
 
 @compiled
@@ -109,7 +127,7 @@ def softmax(x: Any, y: Any, work: Any) -> None:
     for r in range(rows):
         row, result, kept = x[r], y[r], work[r if len(work) == rows else 0]
         ahead = n if r + 1 < rows else 0
-        high, low = reciprocal(sum_of_terms(row, largest(row, work), kept, KEEP, ahead), work)
+        high, low = reciprocal(sum_of_terms(row, largest(row, work), kept, ahead), work)
         h, l = splat(high), splat(low)  # noqa: E741
         for i in range(0, whole, 4 * w):
             for j in range(i, i + 4 * w, w):
@@ -137,7 +155,7 @@ def log_softmax(x: Any, y: Any, work: Any) -> None:
     for r in range(rows):
         row, result = x[r], y[r]
         m = largest(row, work)
-        high, low = two_words(math.log(sum_of_terms(row, m, work, FORGET, 0)), work)
+        high, low = two_words(log_of_sum(row, m, work), work)
         top, h, l = splat(m), splat(high), splat(low)  # noqa: E741
         for i in range(0, whole, w):
             store(result, i, _less(load(row, i), top, h, l, far, none))
@@ -165,7 +183,7 @@ def logsumexp(x: Any, y: Any, work: Any) -> None:
         if m == np.inf:
             y[r] = _positive_sum(x[r], work)
         else:
-            y[r] = pivot + math.log(sum_of_terms(x[r], pivot, work, FORGET, 0))
+            y[r] = pivot + log_of_sum(x[r], pivot, work)
 
 
 @compiled
