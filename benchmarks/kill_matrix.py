@@ -3,8 +3,8 @@
 Every implementation of tests/defects, broken and correct, is given the data on which kernels are commonly
 tested (`rival_data`), and each rule of `rival_rules` says whether it accepts what comes back. softcert's word
 is that of a check of the same implementation (`museum`). docs/kill-matrix.json holds what was found and is
-written after each implementation, so that a run that is cut short goes on where it was; from it comes the
-page docs/kill-matrix.md.
+written after each implementation, so that a run that is cut short goes on where it was; from it come the
+page docs/kill-matrix.md and the counts that reports show.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from kill_matrix_page import render
+from kill_matrix_page import counted, render
 from museum import DTYPES, Entry, entries, judge
 from rival_data import samples
 from rival_rules import RULES, Rule
@@ -29,6 +29,8 @@ from softcert.backends.types import Failure
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 FOUND, PAGE = DOCS / "kill-matrix.json", DOCS / "kill-matrix.md"
+#: What reports show of it.
+COUNTS = DOCS.parent / "reports" / "kill_matrix.json"
 #: Attention is shown to rules in these too: FlashAttention's speaks of no others.
 _SIXTEEN_BITS = ("float16", "bfloat16")
 _PATIENT = Limits(seconds=120.0)
@@ -82,6 +84,7 @@ def write(rows: Mapping[str, Mapping[str, Any]]) -> None:
     lines = json.dumps(found, indent=1).replace("\n    ", " ").replace("\n   }", " }")
     FOUND.write_text(lines + "\n", encoding="utf-8")
     PAGE.write_text(render(found, entries()), encoding="utf-8")
+    COUNTS.write_text(json.dumps(counted(found, entries()), indent=1) + "\n", encoding="utf-8")
 
 
 def once(entry: Entry) -> Entry:

@@ -56,14 +56,15 @@ def render(found: Mapping[str, Any], museum: Sequence[Entry]) -> str:
     """
     rows: dict[str, Row] = {row["implementation"]: row for row in found["implementations"]}
     known = [entry for entry in museum if entry.name in rows]
+    facts = counted(found, museum)
     head = _HEAD.format(
         date=found["date"],
         versions=", ".join(f"{name} {version}" for name, version in found["versions"].items()),
         broken=sum(entry.broken for entry in museum),
         correct=sum(not entry.broken for entry in museum),
         sources="\n".join(f"| {rule.name} | {rule.source} |" for rule in RULES.values()),
-        summary="\n".join(_summary(known, rows)),
-        alone=_alone(known, rows),
+        summary="\n".join(_summary(facts["rules"])),
+        alone=f"{facts['noticed_by_no_other']} of {facts['rules'][-1]['faults']}",
         asked=_ASKED,
     )
     parts = [head, "## Faults\n", _legend(), *_tables([e for e in known if e.broken], rows)]
@@ -71,25 +72,52 @@ def render(found: Mapping[str, Any], museum: Sequence[Entry]) -> str:
     return "\n".join([*parts, _incidents()])
 
 
-def _summary(known: Sequence[Entry], rows: Mapping[str, Row]) -> Iterable[str]:
+def counted(found: Mapping[str, Any], museum: Sequence[Entry]) -> dict[str, Any]:
+    """How many faults each rule notices, and how many correct implementations it rejects.
+
+    Parameters
+    ----------
+    found : what the JSON file holds. museum : the implementations that there are.
+    """
+    rows: dict[str, Row] = {row["implementation"]: row for row in found["implementations"]}
+    known = [entry for entry in museum if entry.name in rows]
+    counts = []
     for key, rule in RULES.items():
         said = [(entry.broken, (rows[entry.name]["rules"] or {}).get(key)) for entry in known]
-        yield _counts(rule.name, [(broken, bool(word)) for broken, word in said if word is not None])
+        words = [(broken, bool(word)) for broken, word in said if word is not None]
+        counts.append(_counts(rule.name, rule.source, words))
     judged = [(entry.broken, rows[entry.name]["softcert"]) for entry in known]
-    yield _counts("**softcert**", [(broken, bool(word["clause"])) for broken, word in judged if word])
+    noticed = [(broken, bool(word["clause"])) for broken, word in judged if word]
+    counts.append(_counts("softcert", f"profile `quick`, {_ASKED}", noticed))
+    faults = [rows[e.name] for e in known if e.broken and rows[e.name]["softcert"] and rows[e.name]["rules"]]
+    alone = sum(1 for row in faults if row["softcert"]["clause"] and not any(row["rules"].values()))
+    return {
+        "date": found["date"],
+        "versions": found["versions"],
+        "noticed_by_no_other": alone,
+        "rules": counts,
+    }
 
 
-def _counts(name: str, said: Sequence[tuple[bool, bool]]) -> str:
+def _counts(name: str, source: str, said: Sequence[tuple[bool, bool]]) -> dict[str, Any]:
     faults = [noticed for broken, noticed in said if broken]
     twins = [noticed for broken, noticed in said if not broken]
-    counts = (sum(faults), len(faults), len(faults) - sum(faults), sum(twins), len(twins))
-    return f"| {name} | {' | '.join(map(str, counts))} |"
+    return {
+        "rule": name,
+        "source": source,
+        "noticed": sum(faults),
+        "faults": len(faults),
+        "rejected": sum(twins),
+        "correct": len(twins),
+    }
 
 
-def _alone(known: Sequence[Entry], rows: Mapping[str, Row]) -> str:
-    faults = [rows[e.name] for e in known if e.broken and rows[e.name]["softcert"] and rows[e.name]["rules"]]
-    alone = [row for row in faults if row["softcert"]["clause"] and not any(row["rules"].values())]
-    return f"{len(alone)} of {len(faults)}"
+def _summary(counts: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+    for row in counts:
+        name = f"**{row['rule']}**" if row is counts[-1] else row["rule"]
+        passed = row["faults"] - row["noticed"]
+        cells = (name, row["noticed"], row["faults"], passed, row["rejected"], row["correct"])
+        yield f"| {' | '.join(map(str, cells))} |"
 
 
 def _legend() -> str:

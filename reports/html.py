@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from softcert.conformance.model import STATUSES
 from softcert.reports import summary, wording
 from softcert.reports.extras import require
+from softcert.reports.kill_matrix import kill_matrix
 from softcert.reports.plots import histogram_plots, length_plots, margin_plots
 from softcert.reports.statements import statements
 from softcert.reports.witnesses import worst_witnesses
@@ -58,6 +59,8 @@ def render_html(runs: Sequence[Run], *, title: str = TITLE) -> str:
         unexamined=summary.notables(members, ["skip", "xfail"]),
         witnesses=shown,
         plots=_plots(members, grades),
+        kill_matrix=kill_matrix(),
+        rivals_intro=wording.RIVALS,
         environments=_environments(members),
         status_texts=STATUSES,
         grade_texts=wording.GRADES,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from softcert.conformance.model import STATUSES
 from softcert.reports import summary, wording
+from softcert.reports.kill_matrix import kill_matrix
 from softcert.reports.witnesses import ArrayView, CallView, WitnessView, worst_witnesses
 from softcert.reports.wording import above, count, interval, number, seconds
 
@@ -34,6 +35,7 @@ def render_markdown(runs: Sequence[Run], *, title: str = TITLE) -> str:
         ),
         *_section("Worst witnesses", _witnesses(members)),
         *_section("Speed", _speed(members)),
+        *_section("What other rules let through", _rivals()),
         *_section("What the words mean", _legend()),
         *_section("How to reproduce", _reproduce(members)),
     ]
@@ -164,6 +166,16 @@ def _speed(members: Sequence[Subject]) -> str:
 
 def _rate(value: float | None) -> str:
     return "" if value is None else number(value / 1e9, 3)
+
+
+def _rivals() -> str:
+    found = kill_matrix()
+    head = ("rule", "let through", "of faults", "rejected correct ones", "of")
+    rows = [
+        (escape(r.rule), *map(str, (r.faults - r.noticed, r.faults, r.rejected, r.correct)))
+        for r in found.rules
+    ]
+    return f"{wording.RIVALS} ({found.date})\n\n{_table(head, rows, 4)}"
 
 
 def _legend() -> str:

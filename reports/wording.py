@@ -40,6 +40,13 @@ RESTS_ON = (
     "prove that an error of that size occurs, and never that no larger one exists."
 )
 
+RIVALS = (
+    "Implementations with one planted fault each, many after public bug reports, were shown to the rules by "
+    "which kernels are commonly accepted, on the data on which they are commonly tested. A rule that lets a "
+    "fault through need not be wrong: the fault may not show on that data. That is why agreement with "
+    "another library within a tolerance is no evidence here."
+)
+
 
 def printable(text: object) -> str:
     """Return text with control, format and surrogate characters shown by their codes."""

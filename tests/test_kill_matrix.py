@@ -36,6 +36,8 @@ def found(program):
 def test_page_is_in_step_with_what_was_found(program, found):
     page = program.kill_matrix_page.render(found, program.museum.entries())
     assert program.kill_matrix.PAGE.read_text(encoding="utf-8") == page
+    counts = program.kill_matrix_page.counted(found, program.museum.entries())
+    assert json.loads(program.kill_matrix.COUNTS.read_text(encoding="utf-8")) == counts
 
 
 def test_every_fault_was_shown_to_the_rules(program, found):

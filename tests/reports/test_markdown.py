@@ -61,7 +61,7 @@ def test_vacuous_and_passed_controls_stand_out(runs):
 @pytest.mark.parametrize("name", ["a|b", "`x`", "<b>|`y`|</b>", "x\ny", "[a](b)", "\\|"])
 def test_no_name_breaks_a_table(small, name):
     text = render_markdown([replace(small[0], name=name, subject=name)])
-    assert len(tables(text)) == 3
+    assert len(tables(text)) == 4
     for table in tables(text):
         assert len({columns(row) for row in table}) == 1
     assert "<b>" not in text.replace("`` softcert", "").split("## How to reproduce")[0]
