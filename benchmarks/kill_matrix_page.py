@@ -88,7 +88,7 @@ def counted(found: Mapping[str, Any], museum: Sequence[Entry]) -> dict[str, Any]
         counts.append(_counts(rule.name, rule.source, words))
     judged = [(entry.broken, rows[entry.name]["softcert"]) for entry in known]
     noticed = [(broken, bool(word["clause"])) for broken, word in judged if word]
-    counts.append(_counts("softcert", f"profile `quick`, {_ASKED}", noticed))
+    counts.append(_counts("softcert", f"profile quick, {_ASKED}", noticed))
     faults = [rows[e.name] for e in known if e.broken and rows[e.name]["softcert"] and rows[e.name]["rules"]]
     alone = sum(1 for row in faults if row["softcert"]["clause"] and not any(row["rules"].values()))
     return {
