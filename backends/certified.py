@@ -56,21 +56,51 @@ def softmax_jvp(y: Array, dx: Array, axis: int = -1) -> Array:
     return softmax_vjp(y, dx, axis)
 
 
-def attention(q: Array, k: Array, v: Array, **options: Any) -> Array:
+def attention(
+    q: Array,
+    k: Array,
+    v: Array,
+    *,
+    scale: float | None = None,
+    causal: bool = False,
+    mask: Array | None = None,
+) -> Array:
     """Attention, correctly rounded; operands and keywords are those of `softcert.reference.attention`."""
-    result: Array = reference.attention(q, k, v, method="fast", **options).round(q.dtype)
+    exact = reference.attention(q, k, v, scale=scale, causal=causal, mask=mask, method="fast")
+    result: Array = exact.round(q.dtype)
     return result
 
 
-def attention_lse(q: Array, k: Array, v: Array, **options: Any) -> tuple[Array, Array]:
+def attention_lse(
+    q: Array,
+    k: Array,
+    v: Array,
+    *,
+    scale: float | None = None,
+    causal: bool = False,
+    mask: Array | None = None,
+) -> tuple[Array, Array]:
     """(out, lse) of attention, correctly rounded; lse in float32 for operands of 16 bits."""
-    out, lse = reference.attention_lse(q, k, v, method="fast", **options)
+    out, lse = reference.attention_lse(q, k, v, scale=scale, causal=causal, mask=mask, method="fast")
     return out.round(q.dtype), lse.round(lse_dtype(q.dtype.name))
 
 
-def attention_vjp(q: Array, k: Array, v: Array, *given: Array, **options: Any) -> tuple[Array, ...]:
+def attention_vjp(
+    q: Array,
+    k: Array,
+    v: Array,
+    out: Array,
+    lse: Array,
+    dout: Array,
+    *,
+    scale: float | None = None,
+    causal: bool = False,
+    mask: Array | None = None,
+) -> tuple[Array, ...]:
     """(dq, dk, dv) as a function of the out and lse that are given, correctly rounded."""
-    gradients = reference.attention_vjp(q, k, v, *given, method="fast", **options)
+    gradients = reference.attention_vjp(
+        q, k, v, out, lse, dout, scale=scale, causal=causal, mask=mask, method="fast"
+    )
     return tuple(gradient.round(q.dtype) for gradient in gradients)
 
 

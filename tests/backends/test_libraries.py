@@ -53,10 +53,10 @@ def attention_operands(op, dtype, options=(), heads=2, groups=2, queries=5, keys
     rng = np.random.default_rng(4)
     q, k, v = (rng.normal(size=(2, h, n, 8)) for h, n in ((heads, queries), (groups, keys), (groups, keys)))
     q, k, v = (x.astype(as_dtype(dtype)) for x in (q, k, v))
-    if op != "attention_vjp":
+    if op in {"attention", "attention_lse"}:
         return q, k, v
     out, lse = load("numpy").ops["attention_lse"](q, k, v, **dict(options))
-    return q, k, v, out, lse, q
+    return (out, lse, -out, lse + 1) if op == "attention_merge" else (q, k, v, out, lse, q)
 
 
 def parts(results):
