@@ -18,8 +18,6 @@ from softcert.backends.types import Array
 
 #: Fewer elements are not worth another thread.
 _SHARE = 1 << 15
-#: Rows from so many elements on keep their terms where the results will stand.
-_LONG = 1 << 12
 _AS_BITS = {"float16": np.int16, "bfloat16": np.uint16}
 
 
@@ -113,7 +111,8 @@ def _of_rows(kernel: Any, operands: tuple[Array, ...], axis: int) -> Array:
     result = np.empty(first.shape, first.dtype)
 
     def compute(part: slice) -> None:
-        work = result[part] if _keeps_terms(result) else _row_of(first)
+        # Terms of 16 bits would be rounded twice; others stand best where the results will.
+        work = _row_of(first) if result.dtype.itemsize == 2 else result[part]
         kernel(*(_bits(array[part]) for array in flat), _bits(result[part]), work)
 
     _dealt(compute, first)
@@ -136,15 +135,6 @@ def _others(x: Array) -> int:
 def _bits(x: Array) -> Array:
     """What the kernels take: numbers of 16 bits, of which numba has no arrays, as their bits."""
     return x.view(_AS_BITS[x.dtype.name]) if x.dtype.itemsize == 2 else x
-
-
-def _keeps_terms(result: Array) -> bool:
-    """Whether terms are best kept where the results will stand.
-
-    They can be unless it has 16 bits. In short rows it is slower, since each line of the cache would be
-    written to twice; in long ones faster, since two rows fill less of the cache than three.
-    """
-    return result.dtype.itemsize > 2 and result.shape[1] >= _LONG
 
 
 def _row_of(flat: Array) -> Array:
