@@ -21,9 +21,10 @@ Float = NDArray[np.float64]
 
 #: Errors and bounds from here on are given as distances.
 _COUNTABLE = 1e300
-#: So many errors of a result, the largest, are made certain if they are known to a factor of two only, or if
-#: it is open whether they exceed what correct rounding gives.
-_SHARPENED, _ROUNDED = 32, 0.5
+#: So many errors of a result, the largest, are made certain if they are known to a factor of two only.
+_SHARPENED = 32
+#: So many are, if it is open whether they exceed half an ulp, as correct rounding never does: ties are many.
+_TIES, _ROUNDED = 1024, 0.5
 #: Relative allowance for the roundings of an absolute comparison in binary64.
 _GUARD = 2.0**-40
 
@@ -65,7 +66,7 @@ def certified_errors(truth: Enclosure, value: Array, bound: Float) -> tuple[Floa
     large, wide = upper > _ROUNDED, lower < upper / 2.0
     unknown = np.flatnonzero(large & wide)
     open_.flat[unknown[np.argsort(upper.flat[unknown])[-_SHARPENED:]]] = True
-    open_.flat[np.flatnonzero(large & ~wide & (lower <= _ROUNDED))[:_SHARPENED]] = True
+    open_.flat[np.flatnonzero(large & ~wide & (lower <= _ROUNDED))[:_TIES]] = True
     if open_.any():
         exact, answer = truth[open_].exactly(), value[open_]
         low, high = exact.error_ulp(answer)
