@@ -75,11 +75,14 @@ def attention_lse(
     problem = _Problem.of(q, k, v, scale, causal, mask)
     out = np.empty((*problem.q.shape[:3], v.shape[-1]), q.dtype)
     lse = np.empty(problem.q.shape[:3], problem.work)
-    heads = [problem.head(place) for place in problem.places_of_keys()]
+    heads = [
+        (problem.across(problem.k[place]), problem.flat(problem.v[place]))
+        for place in problem.places_of_keys()
+    ]
 
     def attend(task: tuple[tuple[int, int], slice]) -> None:
         (batch, head), rows = task
-        keys, values = heads[problem.index_of_keys(batch, head)][:2]
+        keys, values = heads[problem.index_of_keys(batch, head)]
         count = rows.stop - rows.start
         result, logs = np.empty(count * v.shape[-1], problem.work), np.empty(count)
         kernels.forward(
@@ -136,7 +139,8 @@ def attention_vjp(
 
     def differentiate(place: tuple[int, int]) -> None:
         batch, group = place
-        keys_across, _values, keys, values_across = problem.head(place)
+        keys, keys_across = problem.flat(problem.k[place]), problem.across(problem.k[place])
+        values_across = problem.across(problem.v[place])
         of_k, of_v = np.zeros(keys.size, problem.work), np.zeros(dv[batch, group].size, problem.work)
         for head, rows in product(problem.heads_of(group), problem.blocks()):
             of_q = np.zeros(problem.q[batch, head, rows].size, problem.work)
@@ -246,12 +250,8 @@ class _Problem:
         for first in range(0, length, kernels.BLOCK):
             yield slice(first, min(first + kernels.BLOCK, length))
 
-    def head(self, place: tuple[int, int]) -> tuple[Array, Array, Array, Array]:
-        """Keys with axes exchanged, values, keys, values with axes exchanged, of one head."""
-        k, v = self.k[place], self.v[place]
-        return self._across(k), self.flat(v), self.flat(k), self._across(v)
-
-    def _across(self, matrix: Array) -> Array:
+    def across(self, matrix: Array) -> Array:
+        """Keys or values of one head, tile by tile with axes exchanged, the last tile filled up."""
         count, features = matrix.shape
         tiles = -(-count // kernels.TILE)
         filled = np.zeros((tiles * kernels.TILE, features), self.work)

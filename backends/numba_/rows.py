@@ -1,8 +1,9 @@
 """One row of each op of softmax in lanes, of any dtype: the largest logit first, then the sum, then results.
 
 Differences from the largest logit are carried in two words, sums in float64 and quotients as products by a
-reciprocal in two words, so that an output of float32 is within two units in the last place. No row depends
-on another. A NaN or +inf logit, and a row of -inf alone, make the whole row of (log_)softmax NaN.
+reciprocal in two words, so that an output of float32 is within 3.4 units in the last place, whatever the
+length (docs/explanation/numba-kernels.md). No row depends on another. A NaN or +inf logit, and a row of -inf
+alone, make the whole row of (log_)softmax NaN.
 
 Numbers of 16 bits come as their bits (`lanes_memory`); `work` is (rows, n), or (1, n), of the dtype
 computed in: float64 of float64, float32 of all others.

@@ -6,6 +6,7 @@ changes a bit of it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -122,14 +123,8 @@ def _of_rows(kernel: Any, operands: tuple[Array, ...], axis: int) -> Array:
 def _as_rows(x: Array, axis: int) -> tuple[Array, Array]:
     """The array with an axis moved to the end, and as contiguous rows (m, n)."""
     moved = np.moveaxis(x, axis, -1)
-    count = moved.shape[-1]
-    flat = np.ascontiguousarray(moved).reshape(moved.size // count if count else _others(moved), count)
-    return moved, flat
-
-
-def _others(x: Array) -> int:
-    """How many rows an array has, whose rows may be empty."""
-    return int(np.prod(x.shape[:-1], dtype=np.int64))
+    # -1 would not say how many rows there are, where they are empty.
+    return moved, np.ascontiguousarray(moved).reshape(math.prod(moved.shape[:-1]), moved.shape[-1])
 
 
 def _bits(x: Array) -> Array:
