@@ -104,7 +104,7 @@ def examine(act, one, sound, ops=OPS):
             reply = one.call(honest)
             if "later" in act:
                 assert isinstance(reply, Failure), reply
-                assert re.search(act["later"], reply.message), reply.message
+                assert re.search(act["later"] + " .* between two calls", reply.message), reply.message
         assert_sound(one.call(honest), undisturbed, loaded)
 
 
