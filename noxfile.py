@@ -22,7 +22,7 @@ nox.needs_version = ">=2024.4.15"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_venv = "yes"
 # In this order of definition; tests come last, so that a run ends with their summary.
-nox.options.sessions = ["lint", "types", "docs", "wheel", "tests"]
+nox.options.sessions = ["lint", "types", "docs", "wheel", "triton", "tests"]
 
 #: Paths that ruff reads; the links in src/softcert lead to the rooms, which are listed themselves.
 PYTHON_SOURCES = (
@@ -37,7 +37,9 @@ PYTHON_SOURCES = (
     "noxfile.py",
 )
 #: Libraries of extras that are heavy, and of which one version is tested alone: that of constraints.txt.
-HEAVY = ("jax", "onnx", "onnxruntime", "torch")
+HEAVY = ("jax", "onnx", "onnxruntime", "torch", "triton")
+#: Beside that of constraints.txt.
+OLDER_TRITON = "3.6.0"
 #: Tests of the built package: the public surface, which needs neither torch nor this tree.
 WHEEL_TESTS = ("tests/test_packaging.py", "tests/test_cli.py")
 
@@ -143,6 +145,17 @@ def minimums(session: nox.Session) -> None:
     # Old releases use what newer ones of their own dependencies deprecate.
     session.run(
         "pytest", "-m", "not slow", *_in_parallel(), "-W", "ignore::DeprecationWarning", *session.posargs
+    )
+
+
+@nox.session
+def triton(session: nox.Session) -> None:
+    """Compile the Triton kernels without a GPU by the older release that GPU machines have, too."""
+    install(session, "-e", ".[test]")
+    # Not the release of constraints.txt, with which the tests compile them.
+    session.install(f"triton=={OLDER_TRITON}")
+    session.run(
+        "pytest", "-q", *_in_parallel(), *(session.posargs or ["tests/backends/test_triton_compiled.py"])
     )
 
 

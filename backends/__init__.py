@@ -9,7 +9,7 @@ from softcert.backends.isolation import Description, Limits, Worker
 from softcert.backends.library import include_folder
 from softcert.backends.loading import load
 from softcert.backends.ops import DTYPES, OPERANDS, OPS
-from softcert.backends.registry import Availability, available
+from softcert.backends.registry import Availability, available, is_slow
 from softcert.backends.types import (
     LAYOUTS,
     SIDE_EFFECTS,
@@ -46,5 +46,6 @@ __all__ = [
     "as_dtype",
     "available",
     "include_folder",
+    "is_slow",
     "load",
 ]

@@ -32,6 +32,7 @@ class Registered(NamedTuple):
     install : the command.
     distribution : what the first library is installed as, where that is not its own name.
     gpu : it computes on a GPU.
+    slow : it is judged only where it is named: as one of all it would take longer than the others together.
     """
 
     target: str
@@ -39,6 +40,7 @@ class Registered(NamedTuple):
     install: str
     distribution: str = ""
     gpu: bool = False
+    slow: bool = False
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -46,8 +48,8 @@ class Registered(NamedTuple):
         return tuple(name for name in self.libraries if find_spec(name) is None)
 
 
-_NUMPY, _TORCH, _PEERS = (
-    f"pip install {what}" for what in ("numpy", "'softcert[torch]'", "'softcert[peers]'")
+_NUMPY, _TORCH, _TRITON, _PEERS = (
+    f"pip install {what}" for what in ("numpy", "'softcert[torch]'", "'softcert[gpu]'", "'softcert[peers]'")
 )
 
 REGISTERED: Mapping[str, Registered] = MappingProxyType(
@@ -85,6 +87,10 @@ REGISTERED: Mapping[str, Registered] = MappingProxyType(
         "torch-cuda-sdpa-math": Registered("torch_cuda:math_backend", ("torch",), _TORCH, gpu=True),
         "torch-sdpa-flash": Registered("torch_sdpa:flash_backend", ("torch",), _TORCH),
         "torch-sdpa-math": Registered("torch_sdpa:math_backend", ("torch",), _TORCH),
+        "triton": Registered("triton_.backend:triton_backend", ("triton", "torch"), _TRITON, gpu=True),
+        "triton-interpreter": Registered(
+            "triton_.backend:interpreter_backend", ("triton", "torch"), _TRITON, slow=True
+        ),
         "xformers": Registered(
             "xformers_:xformers_backend", ("xformers", "torch"), "pip install xformers", gpu=True
         ),
@@ -138,6 +144,11 @@ def resolve(name: str) -> Backend:
         raise SubjectError(f"backend {name!r} cannot import {entry.libraries[0]}: {error}") from error
     assert isinstance(backend, Backend)  # noqa: S101 - the table above names only such functions
     return backend
+
+
+def is_slow(name: str) -> bool:
+    """Whether a backend is to be judged only where it is named."""
+    return name in REGISTERED and REGISTERED[name].slow
 
 
 def unknown_name(name: str) -> str:

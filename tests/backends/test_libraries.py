@@ -13,7 +13,8 @@ X = np.random.default_rng(2).normal(size=(3, 4, 5))
 LIBRARIES = [
     pytest.param(name, marks=[pytest.mark.gpu] if entry.gpu else [])
     for name, entry in REGISTERED.items()
-    if not name.startswith("numpy")
+    # A slow one has tests of its own.
+    if not name.startswith("numpy") and not entry.slow
 ]
 #: Rounding errors of these small sums, in the format of the result.
 TOLERANCES = {"float64": 1e-15, "float32": 1e-6, "float16": 4e-3, "bfloat16": 3e-2}

@@ -105,7 +105,7 @@ def backends(*, include: bool) -> None:
 
     A subject may also be a module or file of Python, a shared library, or a command: see `check --help`.
     """
-    from softcert.backends import SubjectError, Worker, available, include_folder
+    from softcert.backends import SubjectError, Worker, available, include_folder, is_slow
 
     if include:
         click.echo(include_folder())
@@ -119,7 +119,11 @@ def backends(*, include: bool) -> None:
             try:
                 # In a process of its own: a framework has no business in this one.
                 with Worker(name) as worker:
-                    row = ("yes", state.detail, ", ".join(worker.description.ops))
+                    row = (
+                        "if named" if is_slow(name) else "yes",
+                        state.detail,
+                        ", ".join(worker.description.ops),
+                    )
             except SubjectError as error:
                 row = ("no", str(error), "")
         table.add_row(Text(name), *(Text(cell) for cell in row))

@@ -90,10 +90,10 @@ def report(
 
 
 def _all_that_run(ops: Sequence[str]) -> tuple[str, ...]:
-    """Names of the backends that run here and, where ops are asked for, have one of them."""
-    from softcert.backends import available
+    """Names of the backends that run here and, where ops are asked for, have one of them; no slow one."""
+    from softcert.backends import available, is_slow
 
-    names = tuple(name for name, state in available().items() if state.runs)
+    names = tuple(name for name, state in available().items() if state.runs and not is_slow(name))
     return tuple(name for name in names if not ops or set(ops) & set(_ops_of(name)))
 
 
