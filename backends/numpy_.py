@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from softcert.backends import numpy_attention
+from softcert.backends import numpy_attention, numpy_standard
 from softcert.backends.contract import Contract
 from softcert.backends.ops import DTYPES
 from softcert.backends.types import Array, Backend
@@ -32,8 +32,8 @@ def softmax(x: Array, axis: int = -1, beta: float = 1.0) -> Array:
     whole row NaN; a -inf logit among finite ones gets exactly 0. An empty axis gives an empty array.
     """
     with np.errstate(all="ignore"):
-        terms = np.exp(_exponents(_widen(x), axis, beta))
-        return _narrow(terms / np.sum(terms, axis=axis, keepdims=True), x)
+        terms = np.exp(_exponents(widen(x), axis, beta))
+        return narrow(terms / np.sum(terms, axis=axis, keepdims=True), x)
 
 
 def log_softmax(x: Array, axis: int = -1) -> Array:
@@ -49,8 +49,8 @@ def log_softmax(x: Array, axis: int = -1) -> Array:
     An array of the shape and dtype of `x`; special values as for `softmax`, 0 becoming -inf.
     """
     with np.errstate(all="ignore"):
-        shifted = _exponents(_widen(x), axis, 1.0)
-        return _narrow(shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True)), x)
+        shifted = _exponents(widen(x), axis, 1.0)
+        return narrow(shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True)), x)
 
 
 def logsumexp(x: Array, axis: int = -1) -> Array:
@@ -67,12 +67,12 @@ def logsumexp(x: Array, axis: int = -1) -> Array:
     one, +inf where a logit is +inf, NaN where one is NaN.
     """
     with np.errstate(all="ignore"):
-        wide = _widen(x)
+        wide = widen(x)
         largest = np.max(wide, axis=axis, keepdims=True, initial=-np.inf)
         # A maximum of +-inf would turn into inf - inf; the plain sum is right (0 or inf) there.
         pivot = np.where(np.isfinite(largest), largest, wide.dtype.type(0))
         total = np.sum(np.exp(wide - pivot), axis=axis)
-        return _narrow(np.asarray(np.log(total) + np.squeeze(pivot, axis=axis)), x)
+        return narrow(np.asarray(np.log(total) + np.squeeze(pivot, axis=axis)), x)
 
 
 def softmax_vjp(y: Array, dy: Array, axis: int = -1) -> Array:
@@ -89,9 +89,9 @@ def softmax_vjp(y: Array, dy: Array, axis: int = -1) -> Array:
     An array of the shape and dtype of `y`.
     """
     with np.errstate(all="ignore"):
-        weights, slopes = _widen(y), _widen(dy)
+        weights, slopes = widen(y), widen(dy)
         mean = np.sum(weights * slopes, axis=axis, keepdims=True)
-        return _narrow(weights * (slopes - mean), y)
+        return narrow(weights * (slopes - mean), y)
 
 
 def softmax_jvp(y: Array, dx: Array, axis: int = -1) -> Array:
@@ -124,8 +124,8 @@ def naive_softmax(x: Array, axis: int = -1) -> Array:
     float64), and NaN again when every exponential underflows to 0.
     """
     with np.errstate(all="ignore"):
-        terms = np.exp(_widen(x))
-        return _narrow(terms / np.sum(terms, axis=axis, keepdims=True), x)
+        terms = np.exp(widen(x))
+        return narrow(terms / np.sum(terms, axis=axis, keepdims=True), x)
 
 
 def naive_logsumexp(x: Array, axis: int = -1) -> Array:
@@ -141,7 +141,7 @@ def naive_logsumexp(x: Array, axis: int = -1) -> Array:
     An array of the dtype of `x` without that axis.
     """
     with np.errstate(all="ignore"):
-        return _narrow(np.asarray(np.log(np.sum(np.exp(_widen(x)), axis=axis))), x)
+        return narrow(np.asarray(np.log(np.sum(np.exp(widen(x)), axis=axis))), x)
 
 
 def numpy_backend() -> Backend:
@@ -173,7 +173,7 @@ def naive_backend() -> Backend:
         ops={
             "softmax": naive_softmax,
             "logsumexp": naive_logsumexp,
-            "attention": numpy_attention.naive_attention,
+            "attention": numpy_standard.naive_attention,
         },
         dtypes=DTYPES,
         versions={"numpy": np.__version__},
@@ -199,11 +199,11 @@ def _exponents(x: Array, axis: int, beta: float) -> Array:
     return product.astype(x.dtype, copy=False)
 
 
-def _widen(x: Array) -> Array:
+def widen(x: Array) -> Array:
     """`x` in the format computed in: float32 for 16-bit formats, else its own."""
     return x.astype(np.float32) if x.dtype.itemsize == 2 else x
 
 
-def _narrow(result: Array, like: np.ndarray[Any, Any]) -> Array:
+def narrow(result: Array, like: np.ndarray[Any, Any]) -> Array:
     """`result` rounded to the dtype of `like`."""
     return result.astype(like.dtype, copy=False)
