@@ -76,7 +76,7 @@ def _compiled() -> Flex:
     import torch
     from torch.nn.attention.flex_attention import AuxRequest, flex_attention
 
-    compiled = torch.compile(flex_attention, fullgraph=True)
+    compiled: Callable[..., Any] = torch.compile(flex_attention, fullgraph=True)
 
     def flex(*qkv: Tensor, **options: Any) -> tuple[Tensor, Tensor | None]:
         with torch._dynamo.config.patch(  # noqa: SLF001 - its documented way to set a limit for some calls

@@ -90,7 +90,29 @@ def test_causal_masks_are_aligned_top_left_as_declared(name):
     np.testing.assert_array_equal(first, v[..., 0, :])
 
 
-@pytest.mark.parametrize("name", ["jax", "onnxruntime", "torch-sdpa-flash", "torch-sdpa-math"])
+def test_flex_attention_aligns_causal_masks_bottom_right_and_hides_what_either_mask_hides():
+    flex, plain = loaded("torch-flex"), load("numpy")
+    q, k, v = attention_operands("attention", "float32", queries=3, keys=5)
+    shown = np.random.default_rng(6).random((2, 1, 3, 5)) < 0.5
+    shown[0, 0, 1] = False
+    for options in ({"causal": True}, {"mask": shown}, {"mask": shown, "causal": True}):
+        results = (b.ops["attention_lse"](q, k, v, **options) for b in (flex, plain))
+        for one, other in zip(*results, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_flex_attention_has_no_gradient_on_the_cpu():
+    assert "attention_vjp" not in loaded("torch-flex").ops
+    import torch
+    from torch.nn.attention.flex_attention import flex_attention
+
+    q = torch.zeros(1, 1, 2, 4, requires_grad=True)
+    # The reason: if this ever computes, the gradient can be judged.
+    with pytest.raises(NotImplementedError, match="does not support backward on CPU"):
+        flex_attention(q, q, q)
+
+
+@pytest.mark.parametrize("name", ["jax", "onnxruntime", "torch-flex", "torch-sdpa-flash", "torch-sdpa-math"])
 def test_heads_share_keys_in_order(name):
     backend, plain = loaded(name), load("numpy")
     for op in set(backend.ops) & set(ATTENTION_OPS):

@@ -1,4 +1,7 @@
-"""NumPy's attention: the definition to within rounding, special rows, blocks and heads of every shape."""
+"""NumPy's attention: the definition to within rounding, special rows, blocks and heads of every shape.
+
+As FlashAttention computes it and with every matrix written out alike.
+"""
 
 import math
 
@@ -9,6 +12,8 @@ from softcert.backends import DTYPES, as_dtype, load
 from softcert.backends.ops import lse_dtype
 
 OPS = load("numpy").ops
+STANDARD = load("numpy-standard").ops
+each = pytest.mark.parametrize("ops", [OPS, STANDARD], ids=["numpy", "numpy-standard"])
 NAIVE = load("numpy-naive").ops["attention"]
 RNG = np.random.default_rng(5)
 #: Heads of q and of k, queries, keys, features, columns of v: within one tile, at its border, across.
@@ -52,24 +57,26 @@ def maskings(shape):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_out_and_lse_are_those_of_the_definition(shape):
+@each
+def test_out_and_lse_are_those_of_the_definition(ops, shape):
     for options in maskings(shape):
         q, k, v = operands(shape)
-        out, lse = OPS["attention_lse"](q, k, v, **options)
+        out, lse = ops["attention_lse"](q, k, v, **options)
         exact_out, exact_lse, _ = direct(q, k, v, **options)
         np.testing.assert_allclose(out, exact_out, atol=1e-13)
         np.testing.assert_allclose(lse, exact_lse, atol=1e-13)
-        np.testing.assert_array_equal(OPS["attention"](q, k, v, **options), out)
+        np.testing.assert_array_equal(ops["attention"](q, k, v, **options), out)
         np.testing.assert_allclose(NAIVE(q, k, v, **options), exact_out, atol=1e-13)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_gradients_are_those_of_the_definition(shape):
+@each
+def test_gradients_are_those_of_the_definition(ops, shape):
     for options in maskings(shape):
         q, k, v = operands(shape)
         out, lse, weights = direct(q, k, v, **options)
         dout = RNG.normal(size=out.shape)
-        dq, dk, dv = OPS["attention_vjp"](q, k, v, out, lse, dout, **options)
+        dq, dk, dv = ops["attention_vjp"](q, k, v, out, lse, dout, **options)
         shared, scale = q.shape[0] // k.shape[0], options.get("scale", 1 / math.sqrt(q.shape[-1]))
         ks, vs = (np.repeat(x, shared, axis=0) for x in (k, v))
         slopes = weights * (dout @ vs.swapaxes(-1, -2) - (dout * out).sum(axis=-1, keepdims=True)) * scale
@@ -81,61 +88,66 @@ def test_gradients_are_those_of_the_definition(shape):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_shapes_and_dtypes(dtype):
+@each
+def test_shapes_and_dtypes(ops, dtype):
     q, k, v = operands((4, 2, 3, 5, 4, 6), dtype)
     for batch in ((), (2,), (2, 3)):
         arrays = [np.broadcast_to(x, (*batch, *x.shape)) for x in (q, k, v)]
-        out, lse = OPS["attention_lse"](*arrays)
+        out, lse = ops["attention_lse"](*arrays)
         assert (out.shape, out.dtype) == ((*batch, 4, 3, 6), q.dtype)
         assert (lse.shape, lse.dtype.name) == ((*batch, 4, 3), lse_dtype(dtype))
-        gradients = OPS["attention_vjp"](*arrays, out, lse, out)
+        gradients = ops["attention_vjp"](*arrays, out, lse, out)
         assert [(g.shape, g.dtype) for g in gradients] == [(x.shape, x.dtype) for x in arrays]
-    out, lse = OPS["attention_lse"](q[0], k[0], v[0])
+    out, lse = ops["attention_lse"](q[0], k[0], v[0])
     assert (out.shape, lse.shape) == ((3, 6), (3,))
 
 
 @pytest.mark.parametrize(("queries", "keys"), [(3, 0), (0, 3)])
-def test_no_queries_and_no_keys(queries, keys):
+@each
+def test_no_queries_and_no_keys(ops, queries, keys):
     q, k, v = operands((2, 1, queries, keys, 4, 4))
-    out, lse = OPS["attention_lse"](q, k, v)
+    out, lse = ops["attention_lse"](q, k, v)
     assert not out.any()
     assert (lse == -np.inf).all()
-    assert not any(g.any() for g in OPS["attention_vjp"](q, k, v, out, lse, out))
+    assert not any(g.any() for g in ops["attention_vjp"](q, k, v, out, lse, out))
 
 
-def test_a_query_that_sees_no_key_gives_zeros_and_disturbs_no_other():
+@each
+def test_a_query_that_sees_no_key_gives_zeros_and_disturbs_no_other(ops):
     q, k, v = operands((1, 1, 3, 4, 4, 4))
     shown = np.ones((3, 4), dtype=bool)
     shown[1] = False
-    out, lse = OPS["attention_lse"](q, k, v, mask=shown)
+    out, lse = ops["attention_lse"](q, k, v, mask=shown)
     assert not out[0, 1].any()
     assert lse[0, 1] == -np.inf
     dout = np.ones_like(out)
-    dq, dk, dv = OPS["attention_vjp"](q, k, v, out, lse, dout, mask=shown)
+    dq, dk, dv = ops["attention_vjp"](q, k, v, out, lse, dout, mask=shown)
     assert not dq[0, 1].any()
-    others = OPS["attention_vjp"](
+    others = ops["attention_vjp"](
         *(x[:, [0, 2]] if x is q else x for x in (q, k, v)), *(x[:, [0, 2]] for x in (out, lse, dout))
     )
     np.testing.assert_allclose(dk, others[1], atol=1e-14)
     np.testing.assert_allclose(dv, others[2], atol=1e-14)
 
 
-def test_huge_scores_overflow_the_naive_form_alone():
+@each
+def test_huge_scores_overflow_the_naive_form_alone(ops):
     q, k, v = (np.full((1, 2, 4), 50.0, dtype=np.float32) for _ in range(3))
-    assert (OPS["attention"](q, k, v) == 50.0).all()
+    assert (ops["attention"](q, k, v) == 50.0).all()
     assert np.isnan(NAIVE(q, k, v)).all()
 
 
-def test_garbage_at_hidden_keys_does_not_matter():
+@each
+def test_garbage_at_hidden_keys_does_not_matter(ops):
     q, k, v = operands((1, 1, 4, 6, 4, 4), "float32")
     shown = np.arange(6) < 4
     dirty_k, dirty_v = k.copy(), v.copy()
     dirty_k[:, 4:], dirty_v[:, 4:] = 3e38, -3e38
     for mask in (shown, np.where(shown, np.float32(0), np.float32(-np.inf))):
-        clean, dirty = (OPS["attention_lse"](q, *kv, mask=mask) for kv in ((k, v), (dirty_k, dirty_v)))
+        clean, dirty = (ops["attention_lse"](q, *kv, mask=mask) for kv in ((k, v), (dirty_k, dirty_v)))
         np.testing.assert_array_equal(clean[0], dirty[0])
         gradients = [
-            OPS["attention_vjp"](q, *kv, *clean, np.ones_like(q), mask=mask)
+            ops["attention_vjp"](q, *kv, *clean, np.ones_like(q), mask=mask)
             for kv in ((k, v), (dirty_k, dirty_v))
         ]
         for one, other in zip(*gradients, strict=True):
@@ -159,7 +171,17 @@ def test_an_empty_part_leaves_the_other_as_it_is_whatever_it_holds():
     np.testing.assert_array_equal(total, lse)
 
 
-def test_heads_that_cannot_be_shared_are_refused():
+@each
+def test_heads_that_cannot_be_shared_are_refused(ops):
     q, k, v = operands((3, 2, 2, 2, 2, 2))
     with pytest.raises(ValueError, match="3 heads of q cannot share 2"):
-        OPS["attention"](q, k, v)
+        ops["attention"](q, k, v)
+
+
+def test_standard_attention_computes_its_weights_anew():
+    q, k, v = operands((2, 1, 3, 5, 4, 4))
+    out, lse = STANDARD["attention_lse"](q, k, v)
+    given = STANDARD["attention_vjp"](q, k, v, out, lse, np.ones_like(out))
+    others = STANDARD["attention_vjp"](q, k, v, out + 1, lse + 1, np.ones_like(out))
+    for one, other in zip(given, others, strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -34,7 +34,8 @@ def test_worker_side_imports_no_oracle():
 
 def test_every_listed_backend_says_what_it_is():
     listed = available()
-    assert {"numpy", "numpy-naive", "scipy", "torch"} <= set(listed)
+    assert {"numpy", "numpy-naive", "numpy-online", "numpy-standard", "numpy-two-pass"} <= set(listed)
+    assert {"flash-attn-3", "scipy", "torch", "torch-cuda-flex", "torch-flex"} <= set(listed)
     assert list(listed) == sorted(listed)
     assert listed["numpy"].runs
     assert listed["numpy"].detail.startswith("numpy ")
@@ -51,6 +52,8 @@ def test_missing_library_says_how_to_install_it(monkeypatch):
         load("scipy")
     assert not available()["torch"].runs
     assert "pip install" in available()["torch"].detail
+    with pytest.raises(SubjectError, match=r"needs flash_attn_interface and torch: git clone .*hopper"):
+        load("flash-attn-3")
 
 
 def test_a_backend_of_a_gpu_says_that_none_is_here(monkeypatch):
