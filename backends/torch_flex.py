@@ -1,9 +1,10 @@
 """PyTorch's FlexAttention: a causal mask, and masks of either kind, by functions that the kernel is given.
 
 Without torch.compile, as on the CPU here, it computes every score at once, in float32 for 16-bit inputs.
-Compiled for the CPU it is a C++ kernel for each kind of call, which takes a compiler and seconds, so that no
-check of many shapes would end; and there it has no gradient, compiled or not (pytorch#169224). On a GPU it is
-compiled to Triton kernels, forward and backward. What they do not take they refuse in words of their own.
+Compiled for the CPU it is a C++ kernel for each kind of call, without an lse, which takes a compiler and a
+quarter of a minute, so that no check of many shapes would end; a gradient it has neither way (pytorch#169224).
+On a GPU it is compiled to Triton kernels, forward and backward. What they do not take they refuse in words of
+their own.
 
 The functions see the indices of a query and a key, so that the causal mask is aligned bottom-right.
 """
@@ -24,8 +25,8 @@ from softcert.backends.ops import DTYPES
 from softcert.backends.torch_axes import four_axes, gradient, like
 from softcert.backends.types import Array, Backend, Kernel
 
-#: `flex(q, k, v, score_mod=..., block_mask=..., scale=..., enable_gqa=...)`, which gives out and lse.
-Flex: TypeAlias = Callable[..., tuple[Tensor, Tensor | None]]
+#: flex_attention, compiled or not: out, and beside it what an AuxRequest asks for.
+Flex: TypeAlias = Callable[..., Any]
 #: More kinds of calls than a check makes: beyond the limit a compiled function is called as it was written.
 _KINDS_OF_CALLS = 1 << 16
 
@@ -59,37 +60,34 @@ def cuda_flex_backend() -> Backend:
 
 
 def _uncompiled() -> Flex:
-    from torch.nn.attention.flex_attention import AuxRequest, flex_attention
+    from torch.nn.attention.flex_attention import flex_attention
 
-    plain: Callable[..., Any] = flex_attention
-
-    def flex(*qkv: Tensor, **options: Any) -> tuple[Tensor, Tensor | None]:
+    def flex(*qkv: Tensor, **options: Any) -> Any:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "flex_attention called without torch.compile", UserWarning)
-            out, aux = plain(*qkv, return_aux=AuxRequest(lse=True), **options)
-        return out, aux.lse
+            return flex_attention(*qkv, **options)
 
     return flex
 
 
 def _compiled() -> Flex:
     import torch
-    from torch.nn.attention.flex_attention import AuxRequest, flex_attention
+    from torch.nn.attention.flex_attention import flex_attention
 
-    compiled: Callable[..., Any] = torch.compile(flex_attention, fullgraph=True)
+    compiled = torch.compile(flex_attention, fullgraph=True)
 
-    def flex(*qkv: Tensor, **options: Any) -> tuple[Tensor, Tensor | None]:
+    def flex(*qkv: Tensor, **options: Any) -> Any:
         with torch._dynamo.config.patch(  # noqa: SLF001 - its documented way to set a limit for some calls
             recompile_limit=_KINDS_OF_CALLS, accumulated_recompile_limit=_KINDS_OF_CALLS
         ):
-            out, aux = compiled(*qkv, return_aux=AuxRequest(lse=True), **options)
-        return out, aux.lse
+            return compiled(*qkv, **options)
 
     return flex
 
 
 def _forward(flex: Flex, device: str) -> dict[str, Kernel]:
     """The ops `attention` and `attention_lse`."""
+    from torch.nn.attention.flex_attention import AuxRequest
 
     def attention(
         q: Array,
@@ -101,7 +99,7 @@ def _forward(flex: Flex, device: str) -> dict[str, Kernel]:
         mask: Array | None = None,
     ) -> Array:
         tensors = (four_axes(a, device) for a in (q, k, v))
-        return like(_attend(flex, *tensors, scale=scale, causal=causal, mask=mask)[0], q)
+        return like(_attend(flex, *tensors, scale=scale, causal=causal, mask=mask), q)
 
     def attention_lse(
         q: Array,
@@ -113,10 +111,11 @@ def _forward(flex: Flex, device: str) -> dict[str, Kernel]:
         mask: Array | None = None,
     ) -> tuple[Array, Array]:
         tensors = (four_axes(a, device) for a in (q, k, v))
-        out, lse = _attend(flex, *tensors, scale=scale, causal=causal, mask=mask)
-        if lse is None:
-            raise NotAnArrayError("flex_attention returned None for the lse that it was asked for")
-        return like(out, q), from_torch(lse).reshape(q.shape[:-1])
+        asking = partial(flex, return_aux=AuxRequest(lse=True))
+        out, aux = _attend(asking, *tensors, scale=scale, causal=causal, mask=mask)
+        if aux.lse is None:
+            raise NotAnArrayError("flex_attention gave None for the lse that it was asked for")
+        return like(out, q), from_torch(aux.lse).reshape(q.shape[:-1])
 
     return {"attention": attention, "attention_lse": attention_lse}
 
@@ -136,8 +135,8 @@ def _backward(flex: Flex, device: str) -> Kernel:
         causal: bool = False,
         mask: Array | None = None,
     ) -> tuple[Array, Array, Array]:
-        def attended(*tensors: Tensor) -> Tensor:
-            return _attend(flex, *tensors, scale=scale, causal=causal, mask=mask)[0]
+        def attended(*tensors: Tensor) -> Any:
+            return _attend(flex, *tensors, scale=scale, causal=causal, mask=mask)
 
         dq, dk, dv = gradient(attended, (q, k, v), dout, partial(four_axes, device=device))
         return like(dq, q), like(dk, k), like(dv, v)
@@ -154,8 +153,8 @@ def _attend(
     scale: float | None = None,
     causal: bool = False,
     mask: Array | None = None,
-) -> tuple[Tensor, Tensor | None]:
-    """Output and lse of tensors with four axes."""
+) -> Any:
+    """What flex_attention gives of tensors with four axes."""
     shape = (*q.shape[:3], k.shape[2])
     full = None if mask is None else _spread(mask, shape, q.device)
     additive = mask is not None and mask.dtype != np.bool_
