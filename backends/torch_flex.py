@@ -2,7 +2,7 @@
 
 Without torch.compile, as on the CPU here, it computes every score at once, in float32 for 16-bit inputs.
 Compiled for the CPU it is a C++ kernel for each kind of call, without an lse, which takes a compiler and a
-quarter of a minute, so that no check of many shapes would end; a gradient it has neither way (pytorch#169224).
+quarter of a minute, so that no check of many shapes would end; neither way has a gradient (pytorch#169224).
 On a GPU it is compiled to Triton kernels, forward and backward. What they do not take they refuse in words of
 their own.
 
