@@ -20,6 +20,7 @@ EXAMINED = (
     ("onnxruntime", None, ("float64", "float32", "float16"), "onnxruntime"),
     ("torch-sdpa-math", None, ("float32", "bfloat16"), None),
     ("torch-sdpa-flash", None, ("float32", "bfloat16"), "torch-sdpa-flash"),
+    ("torch-flex", ("attention",), ("float32",), None),
     ("jax", ("attention",), ("float64",), "jax-float64"),
     ("jax", None, ("float32",), None),
 )
