@@ -68,8 +68,7 @@ REGISTERED: Mapping[str, Registered] = MappingProxyType(
         "flash-attn-3": Registered(
             "flash_attn_3_:flash_attn_3_backend",
             ("flash_attn_interface", "torch"),
-            "git clone --recursive https://github.com/Dao-AILab/flash-attention "
-            "&& cd flash-attention/hopper && python setup.py install",
+            "python setup.py install, in the folder hopper of github.com/Dao-AILab/flash-attention",
             "flash-attn-3",
             gpu=True,
         ),

@@ -52,7 +52,7 @@ def test_missing_library_says_how_to_install_it(monkeypatch):
         load("scipy")
     assert not available()["torch"].runs
     assert "pip install" in available()["torch"].detail
-    with pytest.raises(SubjectError, match=r"needs flash_attn_interface and torch: git clone .*hopper"):
+    with pytest.raises(SubjectError, match=r"needs flash_attn_interface and torch: python setup.py .*hopper"):
         load("flash-attn-3")
 
 
