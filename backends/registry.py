@@ -100,6 +100,9 @@ REGISTERED: Mapping[str, Registered] = MappingProxyType(
         "torch-sdpa-flash": Registered("torch_sdpa:flash_backend", ("torch",), _TORCH),
         "torch-sdpa-math": Registered("torch_sdpa:math_backend", ("torch",), _TORCH),
         "triton": Registered("triton_.backend:triton_backend", ("triton", "torch"), _TRITON, gpu=True),
+        "triton-hopper": Registered(
+            "triton_.hopper_backend:hopper_backend", ("triton", "torch"), _TRITON, gpu=True
+        ),
         "triton-interpreter": Registered(
             "triton_.backend:interpreter_backend", ("triton", "torch"), _TRITON, slow=True
         ),

@@ -1,7 +1,7 @@
 """Kernels compiled without a GPU, for one named, and what is in their machine code.
 
-`python -m softcert.backends.triton_.ahead_of_time` compiles the configurations of `LISTED` and prints a line
-of JSON for each. It needs Triton, whose wheel brings NVIDIA's assembler and disassembler, and nothing else.
+`python -m softcert.backends.triton_.ahead_of_time` compiles every listed configuration and prints a line of
+JSON for each. It needs Triton, whose wheel brings NVIDIA's assembler and disassembler, and nothing else.
 """
 
 from __future__ import annotations
@@ -11,20 +11,22 @@ import json
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
+from triton.experimental.gluon._runtime import GluonASTSource
 
 from softcert.backends.triton_ import backward_kernels, forward_kernel, softmax_kernels
+from softcert.backends.triton_.hopper_configurations import HOPPER_CONFIGURATIONS, HopperConfiguration
 from softcert.backends.triton_.softmax import tiling as softmax_tiling
 from softcert.backends.triton_.tilings import WIDTHS, block_width, tiling
 
 #: Compute capabilities: Ampere's and Hopper's.
-CAPABILITIES = (80, 90)
+CAPABILITIES = (80, HOPPER := 90)
 _POINTERS = {"float32": "*fp32", "float16": "*fp16", "bfloat16": "*bf16"}
 #: Pointers that are not to the inputs' dtype.
 _OWN_TYPES = {
@@ -70,6 +72,8 @@ class Compiled(NamedTuple):
     multiplies : it has matrix products that belong on tensor cores.
     tensor_core : instructions that multiply matrices.
     wide_accesses : loads and stores of global memory of 16 bytes, asynchronous copies included.
+    waits, waits_asked : how many products each wait for them leaves running, in machine code and in PTX.
+    specialized : warps have tasks and numbers of registers of their own.
     """
 
     name: str
@@ -81,6 +85,9 @@ class Compiled(NamedTuple):
     multiplies: bool
     tensor_core: int
     wide_accesses: int
+    waits: tuple[int, ...]
+    waits_asked: tuple[int, ...]
+    specialized: bool
 
 
 def softmax_configurations() -> Iterator[Configuration]:
@@ -144,26 +151,44 @@ def compile_for(configuration: Configuration, capability: int) -> Compiled:
         if name.endswith(("_ptr", "_starts", "_batch", "_head", "_row")) or name == "length"
     }
     source = ASTSource(configuration.kernel, signature, dict(configuration.constants), attributes)
-    made: Any = triton.compile(
-        source,
-        target=GPUTarget("cuda", capability, 32),
-        options={
-            "num_warps": configuration.warps,
-            "num_stages": configuration.stages,
-            "enable_fp_fusion": True,
-        },
+    options = {
+        "num_warps": configuration.warps,
+        "num_stages": configuration.stages,
+        "enable_fp_fusion": True,
+    }
+    return _compile(configuration.name, source, capability, options, multiplies=configuration.multiplies)
+
+
+def compile_for_hopper(configuration: HopperConfiguration) -> Compiled:
+    """Compile a configuration of a kernel for Hopper, and read its machine code."""
+    source = GluonASTSource(
+        configuration.kernel, configuration.signature, configuration.constexprs, configuration.attrs
     )
+    options = {"num_warps": configuration.num_warps, "enable_fp_fusion": configuration.enable_fp_fusion}
+    return _compile(f"hopper-{configuration.name}", source, HOPPER, options, multiplies=True)
+
+
+def _compile(
+    name: str, source: Any, capability: int, options: Mapping[str, Any], *, multiplies: bool
+) -> Compiled:
+    made: Any = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=dict(options))
     code, registers, stack = _machine_code(made.asm["cubin"])
+    # As the assembler left them: where it serializes products it adds waits that the PTX has not.
+    waits = re.findall(r"WARPGROUP\.DEPBAR\S*\s+gsb0, 0x(\d+)", code)
+    asked = re.findall(r"wgmma\.wait_group\.sync\.aligned\s+(\d+)", made.asm["ptx"])
     return Compiled(
-        configuration.name,
+        name,
         capability,
         triton.__version__,
         registers,
         stack + len(re.findall(r"\b(?:LDL|STL)\b", code)),
         int(made.metadata.shared),
-        configuration.multiplies,
+        multiplies,
         len(re.findall(r"\b(?:HMMA|HGMMA|IMMA|DMMA)\b", code)),
         len(re.findall(r"\b(?:LDG|STG|LDGSTS)\S*\.128\b", code)),
+        tuple(map(int, waits)),
+        tuple(map(int, asked)),
+        "setmaxnreg" in made.asm["ptx"],
     )
 
 
@@ -234,11 +259,19 @@ def main() -> None:
     parser.add_argument("--capability", type=int, choices=CAPABILITIES, action="append")
     parser.add_argument("--only", default="", help="configurations whose names hold these words")
     arguments = parser.parse_args()
-    for capability in arguments.capability or CAPABILITIES:
+    for compiled in _asked(arguments.capability or CAPABILITIES, arguments.only):
+        print(json.dumps(compiled._asdict()), flush=True)  # noqa: T201 - the program's output
+
+
+def _asked(capabilities: Sequence[int], words: str) -> Iterator[Compiled]:
+    """Compile what is asked for, one after the other."""
+    for capability in capabilities:
         for configuration in (*softmax_configurations(), *attention_configurations(capability)):
-            if arguments.only in configuration.name:
-                found = compile_for(configuration, capability)
-                print(json.dumps(found._asdict()), flush=True)  # noqa: T201 - the program's output
+            if words in configuration.name:
+                yield compile_for(configuration, capability)
+    for hopper in HOPPER_CONFIGURATIONS if HOPPER in capabilities else ():
+        if words in f"hopper-{hopper.name}":
+            yield compile_for_hopper(hopper)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ from softcert.backends.contract import Contract
 from softcert.backends.convert import Tensor, from_torch, to_torch
 from softcert.backends.gpu import DEVICE, start
 from softcert.backends.torch_axes import like
+from softcert.backends.triton_.axes import four_axes
 from softcert.backends.triton_.interpreter import interpret_kernels
 from softcert.backends.types import Array, Backend, Kernel
 
@@ -95,7 +95,7 @@ def _attention_ops(device: str) -> Mapping[str, Kernel]:
         causal: bool = False,
         mask: Array | None = None,
     ) -> tuple[Array, Array]:
-        given = (_axes(a, device) for a in (q, k, v))
+        given = (four_axes(a, device) for a in (q, k, v))
         out, lse = kernels.forward(*given, **options(scale, causal, mask, q, k))
         return like(out, q), from_torch(lse).reshape(q.shape[:-1])
 
@@ -122,7 +122,7 @@ def _attention_ops(device: str) -> Mapping[str, Kernel]:
         causal: bool = False,
         mask: Array | None = None,
     ) -> tuple[Array, Array, Array]:
-        given = [_axes(a, device) for a in (q, k, v, out, lse[..., None], dout)]
+        given = [four_axes(a, device) for a in (q, k, v, out, lse[..., None], dout)]
         given[4] = given[4][..., 0]
         dq, dk, dv = kernels.backward(*given, **options(scale, causal, mask, q, k))
         return like(dq, q), like(dk, k), like(dv, v)
@@ -130,14 +130,8 @@ def _attention_ops(device: str) -> Mapping[str, Kernel]:
     return {"attention": attention, "attention_lse": attention_lse, "attention_vjp": attention_vjp}
 
 
-def _axes(array: Array, device: str) -> Tensor:
-    """(..., H, n, m) as a tensor (B, H, n, m) on a device."""
-    array = array[(None,) * max(0, 4 - array.ndim)]
-    return to_torch(array.reshape(math.prod(array.shape[:-3]), *array.shape[-3:])).to(device)
-
-
 def _mask(mask: Array, q: Array, k: Array, device: str) -> Tensor:
     """A mask with four axes, broadcast only where batches have several axes, which become one."""
     if q.ndim <= 4:
         return to_torch(mask[(None,) * (4 - mask.ndim)]).to(device)
-    return _axes(np.broadcast_to(mask, (*q.shape[:-1], k.shape[-2])), device)
+    return four_axes(np.broadcast_to(mask, (*q.shape[:-1], k.shape[-2])), device)

@@ -38,3 +38,16 @@ def test_portable_kernels(capability, words, tmp_path):
         assert one["spilled"] == 0, one
         assert one["shared"] <= SHARED_MEMORY[capability], one
         assert (one["tensor_core"] > 0) == one["multiplies"], one
+
+
+def test_hopper_kernels(tmp_path):
+    found = compiled(90, "hopper", tmp_path)
+    assert len(found) == 26
+    for one in found:
+        assert one["spilled"] == 0, one
+        assert one["shared"] <= SHARED_MEMORY[90], one
+        assert one["tensor_core"] > 0, one
+        # Softmax under a product: some wait leaves one running, and the assembler has added none.
+        assert max(one["waits"]) > 0, one
+        assert len(one["waits"]) == len(one["waits_asked"]), one
+        assert one["specialized"], one
