@@ -112,7 +112,7 @@ def softmax_configurations() -> Iterator[Configuration]:
         constants: dict[str, Any] = {} if op == "backward" else {"OP": op}
         constants |= {"ROWS": tiles.rows, "BLOCK": tiles.block} if in_one else {"CHUNK": tiles.block}
         yield Configuration(
-            f"{op} {dtype} {length}", kernel, dtype, constants, tiles.warps, 3, multiplies=False
+            f"rows {op} {dtype} {length}", kernel, dtype, constants, tiles.warps, 3, multiplies=False
         )
 
 

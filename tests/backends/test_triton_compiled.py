@@ -29,11 +29,11 @@ def compiled(capability, words, tmp_path):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-@pytest.mark.parametrize("words", ["softmax", "forward ", "backward_keys", "backward_queries"])
+@pytest.mark.parametrize("words", ["rows", "forward ", "backward_keys", "backward_queries"])
 @pytest.mark.parametrize("capability", SHARED_MEMORY)
 def test_portable_kernels(capability, words, tmp_path):
     found = compiled(capability, words, tmp_path)
-    assert len(found) >= (8 if words == "softmax" else 3 * len(tilings.WIDTHS))
+    assert len(found) >= (8 if words == "rows" else 3 * len(tilings.WIDTHS))
     for one in found:
         assert one["spilled"] == 0, one
         assert one["shared"] <= SHARED_MEMORY[capability], one
