@@ -159,6 +159,23 @@ def triton(session: nox.Session) -> None:
     )
 
 
+@nox.session(venv_backend="none")
+def gpu(session: nox.Session) -> None:
+    """With the PyTorch and Triton of a machine with a GPU: answer cases, time kernels; or files of cases."""
+    environment = {"PYTHONPATH": str(ROOT / "src")}
+    folder = ROOT / "gpu"
+    folder.mkdir(exist_ok=True)
+    for backend in ("triton", "triton-hopper"):
+        for cases in session.posargs:
+            results = folder / f"{backend}-{Path(cases).stem}.results"
+            session.run(
+                "python", "-m", "softcert", "run", backend, "--cases", cases, "--out", str(results),
+                env=environment, external=True,
+            )  # fmt: skip
+    figures = folder / "kernels.json"
+    session.run("python", "benchmarks/gpu_kernels.py", "--json", str(figures), env=environment, external=True)
+
+
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests, with everything installed that runs without a GPU; the slow ones have `zoo`."""

@@ -28,7 +28,16 @@ def with_one_blas_thread() -> None:
         os.execv(sys.executable, [sys.executable, *sys.argv])  # noqa: S606  # itself, with its own arguments
 
 
-def measure(timed: Candidates, rounds: int) -> dict[str, list[float]]:
+def wall_time(task: Callable[[], object]) -> float:
+    """Seconds that a task takes."""
+    start = time.perf_counter()
+    task()
+    return time.perf_counter() - start
+
+
+def measure(
+    timed: Candidates, rounds: int, timer: Callable[[Callable[[], object]], float] = wall_time
+) -> dict[str, list[float]]:
     """Seconds an element of each candidate, one figure a round."""
     for task, _ in timed.values():
         task()  # compiles, and warms caches up
@@ -38,9 +47,7 @@ def measure(timed: Candidates, rounds: int) -> dict[str, list[float]]:
         random.Random(round_number).shuffle(order)  # noqa: S311  # an order, not a secret
         for name in order:
             task, elements = timed[name]
-            start = time.perf_counter()
-            task()
-            times[name].append((time.perf_counter() - start) / elements)
+            times[name].append(timer(task) / elements)
     return times
 
 
