@@ -8,7 +8,7 @@ import pytest
 
 import softcert
 from softcert.backends import DTYPES, as_dtype, load
-from softcert.backends.numba_ import threads
+from softcert.backends.numba_ import packed, threads
 
 OPS = load("numba").ops
 PLAIN = load("numpy").ops
@@ -142,3 +142,33 @@ def test_the_backend_keeps_its_contract(op):
 def test_the_backend_keeps_its_contract_in_every_op_and_dtype():
     run = softcert.check("numba", profile="quick")
     assert run.conforms, run.broken
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_packed_sequences_have_the_bits_of_each_alone(dtype, causal):
+    q_starts, k_starts = np.array([0, 5, 5, 140]), np.array([0, 9, 13, 213])
+    q, k, v, slope = (
+        RNG.normal(size=shape).astype(as_dtype(dtype))
+        for shape in ((140, 4, 24), (213, 2, 24), (213, 2, 16), (140, 4, 16))
+    )
+    out, lse = packed.attention_packed(q, k, v, q_starts, k_starts, causal=causal)
+    gradients = packed.attention_packed_vjp(q, k, v, out, lse, slope, q_starts, k_starts, causal=causal)
+    for i in range(3):
+        rows, columns = slice(*q_starts[i : i + 2]), slice(*k_starts[i : i + 2])
+        alone = [np.ascontiguousarray(a.swapaxes(0, 1)) for a in (q[rows], k[columns], v[columns])]
+        expected, logs = OPS["attention_lse"](*alone, causal=causal)
+        np.testing.assert_array_equal(out[rows].swapaxes(0, 1), expected)
+        np.testing.assert_array_equal(lse[:, rows], logs)
+        wanted = OPS["attention_vjp"](*alone, expected, logs, slope[rows].swapaxes(0, 1), causal=causal)
+        for got, one, part in zip(gradients, wanted, (rows, columns, columns), strict=True):
+            np.testing.assert_array_equal(got[part].swapaxes(0, 1), one)
+
+
+@pytest.mark.parametrize("starts", [[], [1, 3], [0, 2], [0, 2, 1, 3]])
+def test_starts_that_cut_nothing_are_refused(starts):
+    q = np.zeros((3, 1, 2))
+    with pytest.raises(ValueError, match="do not cut the 3 rows of q"):
+        packed.attention_packed(q, q, q, np.array(starts), np.array([0, 3]))
+    with pytest.raises(ValueError, match="2 sequences of q cannot see 1 of k"):
+        packed.attention_packed(q, q, q, np.array([0, 1, 3]), np.array([0, 3]))
