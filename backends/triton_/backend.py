@@ -43,7 +43,7 @@ def _backend(name: str, device: str) -> Backend:
         name=name,
         ops={**_softmax_ops(device), **_attention_ops(device)},
         dtypes=_DTYPES,
-        contract=Contract(batch_invariant=True, memory="linear"),
+        contract=Contract(flush_subnormals=True, batch_invariant=True, memory="linear"),
         versions={"triton": triton.__version__, "torch": torch.__version__},
     )
 

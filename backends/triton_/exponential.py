@@ -3,6 +3,8 @@
 `exp` of a GPU is 2^(d log2 e), whose exponent is rounded before the power is taken: of d = -80 that alone is
 worth dozens of ulps. Here what both roundings lose, that of x - pivot and that of the product, is carried
 along and put in afterwards: 2^(t + r) = 2^t (1 + r ln 2) as far as binary32 can tell, |r| being below 2^-16.
+
+The chip's power of two (ex2.approx.ftz) is 0 where it would be a subnormal number, and so is this.
 """
 
 # Triton gives types to what a kernel takes, and its constants stand in capitals.

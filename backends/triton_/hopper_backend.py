@@ -24,7 +24,7 @@ def hopper_backend() -> Backend:
         name="triton-hopper",
         ops={"attention": _attention, "attention_lse": _attention_lse, "attention_vjp": _attention_vjp},
         dtypes=("float16", "bfloat16"),
-        contract=Contract(batch_invariant=True, memory="linear"),
+        contract=Contract(flush_subnormals=True, batch_invariant=True, memory="linear"),
         versions={"triton": triton.__version__, "torch": torch.__version__},
     )
 
