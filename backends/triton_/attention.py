@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from softcert.backends.convert import Tensor
 from softcert.backends.triton_ import backward_kernels, forward_kernel
+from softcert.backends.triton_.axes import require_format
 from softcert.backends.triton_.tilings import block_width, tiling
 
 Causal = Literal["none", "bottom-right", "top-left"]
@@ -57,7 +58,7 @@ def forward(
 
     Raises
     ------
-    ValueError : the shapes do not go together.
+    ValueError : the shapes do not go together, or the formats.
     """
     operands = _Operands.of(q, k, v, scale, causal, mask, precision, packing)
     out = q.new_empty((*q.shape[:-1], v.shape[-1]))
@@ -112,7 +113,7 @@ def backward(
 
     Raises
     ------
-    ValueError : the shapes do not go together.
+    ValueError : the shapes do not go together, or the formats.
     """
     operands = _Operands.of(q, k, v, scale, causal, mask, precision, packing)
     dq, dk, dv = (tensor.new_zeros(tensor.shape) for tensor in (q, k, v))
@@ -219,8 +220,9 @@ class _Operands(NamedTuple):
 
         Raises
         ------
-        ValueError : the shapes do not go together.
+        ValueError : the shapes do not go together, or the formats.
         """
+        require_format(q, k, v)
         _require_shapes(q, k, v, mask, packing)
         features = q.shape[-1]
         kind, given = _mask(mask, (*q.shape[:-1], k.shape[-2]))

@@ -1,4 +1,4 @@
-"""Arrays with any number of batch axes as tensors with one."""
+"""What the kernels take: formats of numbers, and tensors with one axis of batches."""
 
 from __future__ import annotations
 
@@ -6,6 +6,22 @@ import math
 
 from softcert.backends.convert import Tensor, to_torch
 from softcert.backends.types import Array
+
+#: Formats of the operands, by PyTorch's names.
+FORMATS = ("float32", "float16", "bfloat16")
+
+
+def require_format(*tensors: Tensor) -> None:
+    """Refuse what the kernels would compute in float32 and give back as something else.
+
+    Raises
+    ------
+    ValueError : tensors of several formats, or of one that the kernels do not know.
+    """
+    names = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors}
+    if len(names) > 1 or not names <= set(FORMATS):
+        known = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+        raise ValueError(f"the kernels take tensors of {known}, not {' and '.join(sorted(names))}")
 
 
 def four_axes(array: Array, device: str) -> Tensor:

@@ -11,11 +11,9 @@ from softcert.backends.contract import Contract
 from softcert.backends.convert import Tensor, from_torch, to_torch
 from softcert.backends.gpu import DEVICE, start
 from softcert.backends.torch_axes import like
-from softcert.backends.triton_.axes import four_axes
+from softcert.backends.triton_.axes import FORMATS, four_axes
 from softcert.backends.triton_.interpreter import interpret_kernels
 from softcert.backends.types import Array, Backend, Kernel
-
-_DTYPES = ("float32", "float16", "bfloat16")
 
 
 def triton_backend() -> Backend:
@@ -42,7 +40,7 @@ def _backend(name: str, device: str) -> Backend:
     return Backend(
         name=name,
         ops={**_softmax_ops(device), **_attention_ops(device)},
-        dtypes=_DTYPES,
+        dtypes=FORMATS,
         # A GPU's power of two flushes what the interpreter's does not.
         contract=Contract(flush_subnormals=device == DEVICE, batch_invariant=True, memory="linear"),
         versions={"triton": triton.__version__, "torch": torch.__version__},

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from softcert.backends.convert import Tensor
 from softcert.backends.triton_ import softmax_kernels as kernels
+from softcert.backends.triton_.axes import require_format
 
 #: Bytes of rows that are read a second time, in all, while the second-level cache still holds them.
 _CACHED_BYTES = 32 << 20
@@ -53,9 +54,14 @@ def forward(op: str, x: Tensor, axis: int = -1) -> Tensor:
     Returns
     -------
     The shape and dtype of `x`, without the axis for logsumexp.
+
+    Raises
+    ------
+    ValueError : another format.
     """
     import torch
 
+    require_format(x)
     moved = x.movedim(axis, -1).contiguous()
     length = moved.shape[-1]
     reduced = op == "logsumexp"
@@ -79,9 +85,14 @@ def backward(y: Tensor, dy: Tensor, axis: int = -1) -> Tensor:
     Returns
     -------
     The shape and dtype of `y`.
+
+    Raises
+    ------
+    ValueError : another format.
     """
     import torch
 
+    require_format(y, dy)
     given = [tensor.movedim(axis, -1).contiguous() for tensor in (y, dy)]
     dx = torch.empty_like(given[0])
     length = dx.shape[-1]

@@ -139,11 +139,19 @@ def test_what_the_kernels_do_not_take_is_refused_in_a_sentence():
         assert "at most 256 features, not 257" in worker.call(Call("attention", (q, q, q), {})).message
 
 
+@pytest.mark.parametrize("op", ["softmax", "attention"])
+def test_formats_that_the_kernels_do_not_know_are_refused(op):
+    with Worker("triton-interpreter") as worker:
+        x = np.zeros((1, 1, 2, 16))
+        given = Call(op, (x,)) if op == "softmax" else Call(op, (x, x, x), {})
+        assert "not float64" in worker.call(given).message
+
+
 @pytest.mark.parametrize(
     ("op", "dtype", "clauses"),
     [
-        ("softmax", "float32", ("accuracy", "special", "simplex")),
-        ("softmax_vjp", "bfloat16", ("softmax-gradient", "purity")),
+        ("softmax", "float32", ("accuracy", "simplex", "translation")),
+        ("softmax_vjp", "bfloat16", ("jacobian", "purity")),
         ("attention_lse", "bfloat16", ("attention.definition", "attention.causal", "attention.empty-rows")),
     ],
 )
