@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from softcert.backends.numba_ import attention_kernels as kernels
+from softcert.backends.numba_.caches import queries_of_block
 from softcert.backends.numba_.threads import shared
 from softcert.backends.types import Array
 
@@ -100,7 +101,8 @@ def attention_lse(
             out[batch, head, rows] = result.reshape(count, -1)
             lse[batch, head, rows] = logs
 
-    tasks = product(product(*map(range, problem.q.shape[:2])), list(problem.blocks()))
+    blocks = list(problem.blocks(queries_of_block(problem.work.itemsize)))
+    tasks = product(product(*map(range, problem.q.shape[:2])), blocks)
     shared(attend, tasks, worthwhile=problem.pairs > _SHARE)
     return out.reshape(*q.shape[:-1], v.shape[-1]), lse.reshape(q.shape[:-1])
 
@@ -142,7 +144,7 @@ def attention_vjp(
         keys, keys_across = problem.flat(problem.k[place]), problem.across(problem.k[place])
         values_across = problem.across(problem.v[place])
         of_k, of_v = np.zeros(keys.size, problem.work), np.zeros(dv[batch, group].size, problem.work)
-        for head, rows in product(problem.heads_of(group), problem.blocks()):
+        for head, rows in product(problem.heads_of(group), problem.blocks(kernels.BLOCK)):
             of_q = np.zeros(problem.q[batch, head, rows].size, problem.work)
             outs, logs, slopes = (a[batch, head, rows] for a in given)
             with np.errstate(over="ignore", invalid="ignore"):
@@ -244,11 +246,11 @@ class _Problem:
         share = self.q.shape[1] // self.k.shape[1]
         return range(group * share, (group + 1) * share)
 
-    def blocks(self) -> Iterator[slice]:
-        """Blocks of queries."""
+    def blocks(self, size: int) -> Iterator[slice]:
+        """Blocks of so many queries, the last one of what is left."""
         length = self.q.shape[2]
-        for first in range(0, length, kernels.BLOCK):
-            yield slice(first, min(first + kernels.BLOCK, length))
+        for first in range(0, length, size):
+            yield slice(first, min(first + size, length))
 
     def across(self, matrix: Array) -> Array:
         """Keys or values of one head, tile by tile with axes exchanged, the last tile filled up."""

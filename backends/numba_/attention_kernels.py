@@ -28,9 +28,10 @@ from softcert.backends.numba_.lanes_memory import first_lanes, load, load_part, 
 from softcert.backends.numba_.products import ADD, REPLACE, multiply
 from softcert.backends.numba_.words import plus_first, plus_last, width
 
-#: Keys of a tile: with `BLOCK` queries its scores fill half of a first cache of 48 KiB.
+#: Keys of a tile. With 48 queries the scores of a tile fill half of a first cache of 48 KiB.
 TILE = 128
-#: Queries of a block, a multiple of the rows that `multiply` takes at once.
+#: Queries of a block on the way back, whose number sets the order of the sums of dk and dv: not the machine's
+#: to choose.
 BLOCK = 48
 #: Below any number that is added to a score.
 _HIDDEN = -3.0e38
@@ -74,14 +75,14 @@ def forward(
     q, keys_across, v : (queries, features), (tiles, features, TILE) and (keys, values).
     bias : (queries, padded), or of no element.
     out, lse : results (queries, values) and (queries,), the latter in float64.
-    sizes : queries, at most `BLOCK`, keys, padded, features, values.
+    sizes : queries, keys, padded, features, values.
     scale : of the products.
     shown : how many keys the first query sees by the causal rule.
     """
     queries, keys, padded, features, values = sizes
     w, zero = width(q), q.dtype.type(0.0)
     factor, none = splat(q.dtype.type(scale)), splat(zero)
-    tile = np.empty(BLOCK * TILE, q.dtype)
+    tile = np.empty(queries * TILE, q.dtype)
     top = np.full(queries, -np.inf, q.dtype)
     total = np.zeros(queries)
     out[:] = zero

@@ -8,7 +8,7 @@ import pytest
 
 import softcert
 from softcert.backends import DTYPES, as_dtype, load
-from softcert.backends.numba_ import packed, threads
+from softcert.backends.numba_ import caches, packed, threads
 
 OPS = load("numba").ops
 PLAIN = load("numpy").ops
@@ -172,3 +172,15 @@ def test_starts_that_cut_nothing_are_refused(starts):
         packed.attention_packed(q, q, q, np.array(starts), np.array([0, 3]))
     with pytest.raises(ValueError, match="2 sequences of q cannot see 1 of k"):
         packed.attention_packed(q, q, q, np.array([0, 1, 3]), np.array([0, 3]))
+
+
+def test_blocks_are_as_large_as_the_first_cache_allows_and_change_no_bit(monkeypatch):
+    q = RNG.normal(size=(2, 150, 40)).astype(np.float32)
+    results = []
+    for size, queries in ((1024, 6), (32768, 30), (49152, 48), (1 << 20, 96)):
+        monkeypatch.setattr(caches, "first_cache", lambda size=size: size)
+        assert caches.queries_of_block(4) == queries
+        results.append(OPS["attention_lse"](q, q, q, causal=True))
+    for out, lse in results[1:]:
+        np.testing.assert_array_equal(out, results[0][0])
+        np.testing.assert_array_equal(lse, results[0][1])
