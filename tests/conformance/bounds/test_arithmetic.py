@@ -155,3 +155,19 @@ def test_what_underflow_costs_attention():
     flushed = replace(a, flush=True)
     assert flushed.exp_underflow == flushed.sum_underflow == 2.0**-126
     assert flushed.cast_underflow == 2.0**-14
+
+
+@pytest.mark.parametrize(
+    ("promises", "wanted"),
+    [
+        ({}, True),
+        ({"compute": "float64"}, True),
+        ({"compute": "bfloat16"}, False),
+        ({"accumulator": "float64"}, True),
+        ({"compute": "float32", "accumulator": "float64"}, False),
+        ({"form": "division"}, False),
+        ({"form": "division", "compute": "bfloat16"}, False),
+    ],
+)
+def test_weights_may_be_made_from_an_lse_of_enough_digits(promises, wanted):
+    assert attention_arithmetic(Contract(**promises), "float32").through_lse is wanted

@@ -145,14 +145,24 @@ def forward(a, operands, i, bias):
 
 def problem(name, bias_size, shape=SHAPE):
     operands = make_operands("normal", "float16", shape)
-    bias = bias_size * np.random.default_rng(0).standard_normal((4, 7))
+    bias = bias_size * np.random.default_rng(0).standard_normal((shape.queries, shape.keys))
     return replace(operands, mask=bias), LOUD[name], bias
 
 
 @pytest.mark.parametrize("bias_size", [0.0, 5.0])
 @pytest.mark.parametrize("name", LOUD)
 def test_forward_bounds_are_as_derived(name, bias_size):
-    operands, a, bias = problem(name, bias_size)
+    hold_forward(name, bias_size, SHAPE)
+
+
+@pytest.mark.parametrize("keys", [1, 40])
+@pytest.mark.parametrize("name", ["strict", "compute", "accumulator", "narrow lse"])
+def test_forward_bounds_of_one_key_and_of_many_are_as_derived(name, keys):
+    hold_forward(name, 0.0, replace(SHAPE, keys=keys))
+
+
+def hold_forward(name, bias_size, shape):
+    operands, a, bias = problem(name, bias_size, shape)
     bounds = attention_bounds(operands, a)
     for i in range(4):
         out, lse, _ = forward(a, operands, i, bias[i])
@@ -254,11 +264,27 @@ def head_sums(a, operands, bias, given, bounds, heads):
 @pytest.mark.parametrize("name", LOUD)
 @pytest.mark.parametrize("against", ["given", "gradient"])
 def test_backward_bounds_are_as_derived(against, name, bias_size):
-    hold_backward(against, name, bias_size, heads=1)
+    hold_backward(against, name, bias_size)
 
 
-def hold_backward(against, name, bias_size, heads):
-    operands, a, bias = problem(name, bias_size, replace(SHAPE, heads=heads))
+@pytest.mark.parametrize("name", ["strict", "accumulator"])
+def test_backward_bounds_of_many_keys_are_as_derived(name):
+    hold_backward("given", name, 0.0, keys=40)
+
+
+def test_backward_bounds_are_none_where_an_operand_is_no_number():
+    operands, a, _ = problem("strict", 0.0)
+    found = attention_bounds(operands, a)
+    given = Cotangents(found.exact_out, found.exact_lse, np.ones(found.out.shape))
+    given.lse[0, 1] = np.nan
+    bounds = attention_backward_bounds(operands, given, a, None)
+    assert np.isnan(bounds.dq[0, 1]).all()
+    assert np.isfinite(bounds.dq[0, [0, 2, 3]]).all()
+    assert np.isnan(bounds.dk).all()
+
+
+def hold_backward(against, name, bias_size, **lengths):
+    operands, a, bias = problem(name, bias_size, replace(SHAPE, **lengths))
     forward_bounds = attention_bounds(operands, a)
     bounds = forward_bounds if against == "gradient" else None
     dout = np.random.default_rng(2).standard_normal(forward_bounds.out.shape)
