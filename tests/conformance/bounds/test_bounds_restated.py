@@ -280,6 +280,7 @@ def test_many_rows_are_bounded_as_each_alone():
         np.testing.assert_array_equal(softmax_sum_bound(rows, a)[k], softmax_sum_bound(alone, a))
         np.testing.assert_array_equal(logsumexp_bound(rows, a)[k], logsumexp_bound(alone, a))
     assert rows.rescales.tolist() == [[1.0], [1.0], [2.0]]
+    assert softmax_sum_bound(rows, a).shape == (3, 1)
 
 
 @pytest.mark.parametrize(("n", "rescales"), [(2048, 1.0), (2049, 2.0)])

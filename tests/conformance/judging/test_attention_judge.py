@@ -235,6 +235,16 @@ def test_the_lse_of_a_query_that_sees_nothing_is_what_the_contract_says(promised
         assert (finding.result, finding.index) == (1, (1, 1))
 
 
+def test_of_many_batches_that_are_alike_an_empty_query_is_the_mean_in_each():
+    q, k, v = (np.broadcast_to(a[:1], (512, *a.shape[1:])).copy() for a in operands(queries=3, keys=2))
+    call = forward_call(q, k, v, causal=True)
+    out, lse = right(call)
+    out[:, 0] = v.astype(np.float64).mean(axis=1)
+    assert judged(call, (out, lse), masked_row="mean").finding is None
+    out[300, 0, 1] += 1.0
+    assert judged(call, (out, lse), masked_row="mean").finding.index == (300, 0, 1)
+
+
 def spoilt(name, value):
     q, k, v = operands()
     {"q": q, "k": k, "v": v}[name][0, 1, 0] = value
@@ -374,6 +384,15 @@ def test_gradients_beside_an_empty_query_are_judged_where_its_output_is_zero(pro
     assert judged(call, values, masked_row=promised).finding is None
     values[1][0, 0, 0] += 1.0
     assert (judged(call, values, masked_row=promised).finding is not None) is found
+
+
+def test_gradients_of_queries_that_see_one_key_are_judged_whatever_an_empty_one_gives():
+    mask = np.ones((3, 4), dtype=bool)
+    mask[1, 1:] = False
+    call = gradient_call(mask=mask)
+    values = gradients(call)
+    values[1][0, 0, 0] += 1.0
+    assert judged(call, values, masked_row="nan").finding is not None
 
 
 @pytest.mark.parametrize(("promised", "found"), [("ignored", True), ("any", False)])
