@@ -33,6 +33,8 @@ from softcert.conformance.bounds.attention_forward import (
 from softcert.conformance.model import RequestError
 
 _SLACK = 1.0 + 2.0**-30
+#: The smallest positive number of binary64.
+_SMALLEST = 2.0**-1074
 #: Steps in a row on one argument or one product.
 _STEPS = 24
 
@@ -192,6 +194,10 @@ class _Head:
         dv.error[seen] += weights.T @ np.abs(dout)
         dv.value[seen] += pairs.weight.T @ dout
         dv.size[seen] += pairs.weight.T @ np.abs(dout)
+        sloped: Bool = np.asarray(dout.any(axis=1, keepdims=True))
+        _raise_from_zero(dq.size, tile.seen, keys != 0.0, sloped)
+        _raise_from_zero(dk.size[seen], _across(tile.seen), sloped & (q != 0.0))
+        _raise_from_zero(dv.size[seen], _across(tile.seen), dout != 0.0)
         self._spoil(tile, dq, dk, dv)
 
     def of_tile(self, array: Float, tile: Tile) -> Float:
@@ -224,6 +230,38 @@ def _stores(terms: Float, most: int, a: AttentionArithmetic) -> Float:
     """How often a partial sum is stored before the end."""
     blocks = 1.0 if a.gradient_block is None else np.ceil(most / a.gradient_block)
     return np.minimum(np.asarray(terms, dtype=np.float64), blocks - 1.0)
+
+
+def _across(seen: Bool | None) -> Bool | None:
+    """Which queries see a key, from which keys a query sees."""
+    return None if seen is None else seen.T
+
+
+def _raise_from_zero(
+    size: Float,
+    seen: Bool | None,
+    factors: Bool,
+    rows: Bool | None = None,
+) -> None:
+    """Make sizes positive, in place, that binary64 is too narrow for: of sums with a term that is not 0.
+
+    Where every term is 0 so is every sum of them, to the bit; where one is as small as e^-800 the result may
+    be rounded to the smallest number that there is.
+
+    Parameters
+    ----------
+    size : (n, m). seen : (n, k), None where everything is.
+    factors : (k, m), whether what is summed is not 0. rows : (n, 1), whether what it is multiplied by is not.
+    """
+    if size.all():
+        return
+    if seen is None:
+        touched = np.broadcast_to(factors.any(axis=0), size.shape)
+    else:
+        touched = seen.astype(np.float64) @ factors.astype(np.float64) > 0.0
+    if rows is not None:
+        touched = touched & rows
+    np.maximum(size, np.where(touched, _SMALLEST, 0.0), out=size)
 
 
 @dataclass(frozen=True)

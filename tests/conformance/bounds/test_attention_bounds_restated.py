@@ -13,6 +13,7 @@ import pytest
 
 from softcert.conformance.bounds.attention_arithmetic import AttentionArithmetic
 from softcert.conformance.bounds.attention_backward import Cotangents, attention_backward_bounds
+from softcert.conformance.bounds.attention_facts import Operands
 from softcert.conformance.bounds.attention_forward import attention_bounds
 from softcert.conformance.inputs.attention_families import Shape, make_operands
 from softcert.reference import format_of
@@ -281,6 +282,20 @@ def test_backward_bounds_are_none_where_an_operand_is_no_number():
     assert np.isnan(bounds.dq[0, 1]).all()
     assert np.isfinite(bounds.dq[0, [0, 2, 3]]).all()
     assert np.isnan(bounds.dk).all()
+
+
+@pytest.mark.parametrize("mask", [None, np.ones((1, 2), dtype=bool)])
+def test_a_gradient_below_binary64_may_be_rounded_to_the_smallest_number_unless_it_is_zero(mask):
+    """A weight of e^-800, which has no part in a sum of zeros."""
+    q, k, v = np.ones((1, 1, 1)), np.array([[[0.0], [-800.0]]]), np.array([[[1.0], [2.0]]])
+    operands = Operands(q, k, v, 1.0, mask=mask)
+    wide = replace(MIXED, accumulator=F64, compute=F64, weights=F64, scores=F64, scaled=F64)
+    found = attention_bounds(operands, wide)
+    for slope, least in ((1.0, 0.5 * F16.eta), (0.0, 0.0)):
+        given = Cotangents(found.exact_out, found.exact_lse, np.full((1, 1, 1), slope))
+        bounds = attention_backward_bounds(operands, given, wide, None)
+        for bound in (bounds.dk[0, 1, 0], bounds.dv[0, 1, 0]):
+            assert least <= bound <= least * (1 + 1e-6) + 1e-300
 
 
 def hold_backward(against, name, bias_size, **lengths):
