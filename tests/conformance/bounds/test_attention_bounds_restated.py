@@ -284,18 +284,33 @@ def test_backward_bounds_are_none_where_an_operand_is_no_number():
     assert np.isnan(bounds.dk).all()
 
 
-@pytest.mark.parametrize("mask", [None, np.ones((1, 2), dtype=bool)])
-def test_a_gradient_below_binary64_may_be_rounded_to_the_smallest_number_unless_it_is_zero(mask):
-    """A weight of e^-800, which has no part in a sum of zeros."""
-    q, k, v = np.ones((1, 1, 1)), np.array([[[0.0], [-800.0]]]), np.array([[[1.0], [2.0]]])
+@pytest.mark.parametrize("mask", [None, np.array([[True, True, False]] * 2)])
+def test_backward_bounds_below_binary64_are_those_of_a_rounding_unless_every_term_is_zero(mask):
+    """A second key of weight e^-800, and sums of it of which some have zeros alone."""
+    q = np.array([[[1.0, 0.0], [1.0, 1.0]]])
+    k = np.array([[[0.0, 0.0], [-800.0, 0.0], [0.0, 0.0]]])
+    v, dout = np.ones((1, 3, 2)) + np.arange(3)[:, None], np.array([[[2.0, 0.0], [0.0, 0.0]]])
     operands = Operands(q, k, v, 1.0, mask=mask)
     wide = replace(MIXED, accumulator=F64, compute=F64, weights=F64, scores=F64, scaled=F64)
     found = attention_bounds(operands, wide)
-    for slope, least in ((1.0, 0.5 * F16.eta), (0.0, 0.0)):
-        given = Cotangents(found.exact_out, found.exact_lse, np.full((1, 1, 1), slope))
-        bounds = attention_backward_bounds(operands, given, wide, None)
-        for bound in (bounds.dk[0, 1, 0], bounds.dv[0, 1, 0]):
-            assert least <= bound <= least * (1 + 1e-6) + 1e-300
+    given = Cotangents(found.exact_out, found.exact_lse, dout)
+    bounds = attention_backward_bounds(operands, given, wide, None)
+    # The first query's q and dout are 0 in one place, and so is all of the second one's dout.
+    for second in (bounds.dk[0, 1], bounds.dv[0, 1]):
+        assert 0.5 * F16.eta <= second[0] <= 0.5 * F16.eta * (1 + 1e-6)
+        assert second[1] < 1e-300
+    # Of the keys all but one number is 0.
+    assert bounds.dq[0, 0, 0] >= 0.5 * F16.eta
+    assert max(bounds.dq[0, 0, 1], *bounds.dq[0, 1]) < 1e-300
+
+
+def test_backward_bounds_of_scores_that_are_scaled_away_are_finite():
+    operands, a, _ = problem("strict", 0.0)
+    operands = replace(operands, scale=0.0)
+    found = attention_bounds(operands, a)
+    given = Cotangents(found.exact_out, found.exact_lse, np.ones(found.out.shape))
+    bounds = attention_backward_bounds(operands, given, a, None)
+    assert all(np.isfinite(getattr(bounds, name)).all() for name in ("dq", "dk", "dv"))
 
 
 def hold_backward(against, name, bias_size, **lengths):
