@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from softcert.backends.numba_ import attention
+from softcert.backends.ops import lse_dtype
 from softcert.backends.types import Array
 
 
@@ -39,7 +40,7 @@ def attention_packed(
     ValueError : the starts are not those of as many sequences of q as of k, or the shapes do not go together.
     """
     out = np.empty((*q.shape[:2], v.shape[2]), q.dtype)
-    lse = np.empty(q.shape[1::-1], np.float64 if q.dtype == np.float64 else np.float32)
+    lse = np.empty(q.shape[1::-1], lse_dtype(q.dtype.name))
     for rows, columns in _sequences(q, k, q_starts, k_starts):
         given = (a.swapaxes(0, 1) for a in (q[rows], k[columns], v[columns]))
         result, lse[:, rows] = attention.attention_lse(*given, scale=scale, causal=causal)

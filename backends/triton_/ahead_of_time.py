@@ -23,7 +23,7 @@ from triton.experimental.gluon._runtime import GluonASTSource
 from softcert.backends.triton_ import backward_kernels, forward_kernel, softmax_kernels
 from softcert.backends.triton_.hopper_configurations import HOPPER_CONFIGURATIONS, HopperConfiguration
 from softcert.backends.triton_.softmax import tiling as softmax_tiling
-from softcert.backends.triton_.tilings import WIDTHS, block_width, tiling
+from softcert.backends.triton_.tilings import WIDTHS, constants, tiling
 
 #: Compute capabilities: Ampere's and Hopper's.
 CAPABILITIES = (80, HOPPER := 90)
@@ -109,10 +109,10 @@ def softmax_configurations() -> Iterator[Configuration]:
         in_one = tiles.whole
         way = "backward" if op == "backward" else "forward"
         kernel = getattr(softmax_kernels, f"{way}_in_one" if in_one else f"{way}_in_chunks")
-        constants: dict[str, Any] = {} if op == "backward" else {"OP": op}
-        constants |= {"ROWS": tiles.rows, "BLOCK": tiles.block} if in_one else {"CHUNK": tiles.block}
+        compiled: dict[str, Any] = {} if op == "backward" else {"OP": op}
+        compiled |= {"ROWS": tiles.rows, "BLOCK": tiles.block} if in_one else {"CHUNK": tiles.block}
         yield Configuration(
-            f"rows {op} {dtype} {length}", kernel, dtype, constants, tiles.warps, 3, multiplies=False
+            f"rows {op} {dtype} {length}", kernel, dtype, compiled, tiles.warps, 3, multiplies=False
         )
 
 
@@ -207,22 +207,19 @@ def _attention(
     masked = mask != "none"
     itemsize = 4 if dtype == "float32" else 2
     tiles = tiling(name, capability, itemsize, precision, masked=masked, features=features, values=features)
-    width = block_width(features)
-    constants = {
-        "CAUSAL": causal,
-        "MASK": mask,
-        "PACKED": packed,
-        "WHOLE": width == features,
-        "PRECISION": precision,
-        "BLOCK_M": tiles.m,
-        "BLOCK_N": tiles.n,
-        "BLOCK_D": width,
-        "BLOCK_V": width,
-    }
+    compiled = constants(
+        tiles,
+        causal=causal,
+        mask=mask,
+        packed=packed,
+        precision=precision,
+        features=features,
+        values=features,
+    )
     said = [name, dtype, str(features), causal, mask if mask != "none" else "", "packed" if packed else ""]
     title = " ".join(filter(None, [*said, precision if precision != "ieee" else ""]))
     multiplies = dtype != "float32" or precision != "ieee"
-    return Configuration(title, kernel, dtype, constants, tiles.warps, tiles.stages, multiplies)
+    return Configuration(title, kernel, dtype, compiled, tiles.warps, tiles.stages, multiplies)
 
 
 def _type_of(name: str, configuration: Configuration) -> str:

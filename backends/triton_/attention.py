@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal, NamedTuple
 
 from softcert.backends.convert import Tensor
 from softcert.backends.triton_ import backward_kernels, forward_kernel
-from softcert.backends.triton_.axes import require_format
-from softcert.backends.triton_.tilings import block_width, tiling
+from softcert.backends.triton_.axes import require_format, scale_of
+from softcert.backends.triton_.tilings import Tiling, block_width, constants, tiling
 
 Causal = Literal["none", "bottom-right", "top-left"]
 Precision = Literal["ieee", "tf32", "tf32x3"]
@@ -224,7 +223,6 @@ class _Operands(NamedTuple):
         """
         require_format(q, k, v)
         _require_shapes(q, k, v, mask, packing)
-        features = q.shape[-1]
         kind, given = _mask(mask, (*q.shape[:-1], k.shape[-2]))
         q, k, v = map(_rows_without_gaps, (q, k, v))
         lengths = (
@@ -232,7 +230,7 @@ class _Operands(NamedTuple):
             if packing is None
             else (len(packing.q_starts) - 1, packing.queries, packing.keys)
         )
-        factor = 1.0 / math.sqrt(max(features, 1)) if scale is None else float(scale)
+        factor = scale_of(scale, q.shape[-1])
         return cls(q, k, v, q if given is None else given, kind, factor, causal, precision, packing, *lengths)
 
     @property
@@ -270,7 +268,7 @@ class _Operands(NamedTuple):
         """How many programs a kernel has that takes a block of rows of one head."""
         return -(-rows // block) * self.batches * (self.heads if heads is None else heads)
 
-    def tiling(self, kernel: str) -> Any:
+    def tiling(self, kernel: str) -> Tiling:
         """Blocks of a kernel."""
         return tiling(
             kernel,
@@ -282,22 +280,18 @@ class _Operands(NamedTuple):
             values=self.v.shape[-1],
         )
 
-    def constants(self, tiles: Any) -> dict[str, Any]:
+    def constants(self, tiles: Tiling) -> dict[str, Any]:
         """What a kernel is compiled for."""
-        widths = tuple(block_width(tensor.shape[-1]) for tensor in (self.q, self.v))
-        return {
-            "CAUSAL": self.causal,
-            "MASK": self.kind,
-            "PACKED": self.packing is not None,
-            "WHOLE": widths == (self.q.shape[-1], self.v.shape[-1]),
-            "PRECISION": self.precision,
-            "BLOCK_M": tiles.m,
-            "BLOCK_N": tiles.n,
-            "BLOCK_D": widths[0],
-            "BLOCK_V": widths[1],
-            "num_warps": tiles.warps,
-            "num_stages": tiles.stages,
-        }
+        compiled = constants(
+            tiles,
+            causal=self.causal,
+            mask=self.kind,
+            packed=self.packing is not None,
+            precision=self.precision,
+            features=int(self.q.shape[-1]),
+            values=int(self.v.shape[-1]),
+        )
+        return {**compiled, "num_warps": tiles.warps, "num_stages": tiles.stages}
 
 
 def _require_shapes(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, packing: Packing | None) -> None:

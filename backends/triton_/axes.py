@@ -1,4 +1,4 @@
-"""What the kernels take: formats of numbers, and tensors with one axis of batches."""
+"""What the kernels take: formats of numbers, a scale, and tensors with one axis of batches."""
 
 from __future__ import annotations
 
@@ -22,6 +22,11 @@ def require_format(*tensors: Tensor) -> None:
     if len(names) > 1 or not names <= set(FORMATS):
         known = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
         raise ValueError(f"the kernels take tensors of {known}, not {' and '.join(sorted(names))}")
+
+
+def scale_of(scale: float | None, features: int) -> float:
+    """The scale of scores: 1 / sqrt(D) where none is given."""
+    return 1.0 / math.sqrt(max(features, 1)) if scale is None else float(scale)
 
 
 def four_axes(array: Array, device: str) -> Tensor:

@@ -121,8 +121,9 @@ def _attention_ops(device: str) -> Mapping[str, Kernel]:
         causal: bool = False,
         mask: Array | None = None,
     ) -> tuple[Array, Array, Array]:
-        given = [four_axes(a, device) for a in (q, k, v, out, lse[..., None], dout)]
-        given[4] = given[4][..., 0]
+        queries, keys, values, result, slopes = (four_axes(a, device) for a in (q, k, v, out, dout))
+        logs = four_axes(lse[..., None], device)[..., 0]
+        given = (queries, keys, values, result, logs, slopes)
         dq, dk, dv = kernels.backward(*given, **options(scale, causal, mask, q, k))
         return like(dq, q), like(dk, k), like(dv, v)
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 from softcert.backends.contract import Contract
 from softcert.backends.convert import Tensor, from_torch
 from softcert.backends.gpu import DEVICE, start
 from softcert.backends.torch_axes import like
-from softcert.backends.triton_.axes import four_axes
+from softcert.backends.triton_.axes import four_axes, scale_of
 from softcert.backends.triton_.hopper_configurations import BACKWARD_HEAD_DIMS, FORWARD_HEAD_DIMS
 from softcert.backends.triton_.hopper_launch import backward, forward
 from softcert.backends.types import Array, Backend
@@ -34,7 +32,7 @@ def _attention_lse(
 ) -> tuple[Array, Array]:
     width = _width(FORWARD_HEAD_DIMS, q, v)
     queries, keys, values = (_filled(a, width) for a in (q, k, v))
-    out, lse = forward(queries, keys, values, _scale(scale, q), _offset(causal, q, k))
+    out, lse = forward(queries, keys, values, scale_of(scale, q.shape[-1]), _offset(causal, q, k))
     return like(out[..., : v.shape[-1]], q), from_torch(lse).reshape(q.shape[:-1])
 
 
@@ -56,7 +54,9 @@ def _attention_vjp(
     width = _width(BACKWARD_HEAD_DIMS, q, v)
     queries, keys, values, result, slopes = (_filled(a, width) for a in (q, k, v, out, dout))
     logs = four_axes(lse[..., None], DEVICE)[..., 0]
-    found = backward(queries, keys, values, result, logs, slopes, _scale(scale, q), _offset(causal, q, k))
+    found = backward(
+        queries, keys, values, result, logs, slopes, scale_of(scale, q.shape[-1]), _offset(causal, q, k)
+    )
     dq, dk, dv = (like(t[..., : a.shape[-1]], a) for t, a in zip(found, (q, k, v), strict=True))
     return dq, dk, dv
 
@@ -80,10 +80,6 @@ def _filled(array: Array, width: int) -> Tensor:
 
     tensor = four_axes(array, DEVICE)
     return torch.nn.functional.pad(tensor, (0, width - array.shape[-1])).contiguous()
-
-
-def _scale(scale: float | None, q: Array) -> float:
-    return 1.0 / math.sqrt(max(q.shape[-1], 1)) if scale is None else float(scale)
 
 
 def _offset(causal: bool, q: Array, k: Array) -> int | None:

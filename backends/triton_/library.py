@@ -8,7 +8,6 @@ An operator is opaque to a compiler, which is told the shapes of what it gives b
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -20,7 +19,7 @@ from softcert.backends.triton_.attention import Causal, Packing, Precision
 
 _OPTIONS = (
     "Tensor? mask, Tensor? q_starts, Tensor? k_starts, int longest_q, int longest_k, "
-    "float scale, str causal, str precision"
+    "float? scale, str causal, str precision"
 )
 
 
@@ -63,8 +62,7 @@ def flash_attention(
     ------
     ValueError : the shapes do not go together.
     """
-    factor = 1.0 / math.sqrt(max(q.shape[-1], 1)) if scale is None else float(scale)
-    out, lse = torch.ops.softcert.flash_attention(q, k, v, mask, None, None, 0, 0, factor, causal, precision)
+    out, lse = torch.ops.softcert.flash_attention(q, k, v, mask, None, None, 0, 0, scale, causal, precision)
     return out, lse
 
 
@@ -94,7 +92,6 @@ def flash_attention_varlen(
     ------
     ValueError : the shapes do not go together.
     """
-    factor = 1.0 / math.sqrt(max(q.shape[-1], 1)) if scale is None else float(scale)
     out, lse = torch.ops.softcert.flash_attention(
         *(tensor.transpose(0, 1)[None] for tensor in (q, k, v)),
         None,
@@ -102,7 +99,7 @@ def flash_attention_varlen(
         packing.k_starts,
         packing.queries,
         packing.keys,
-        factor,
+        scale,
         causal,
         precision,
     )
@@ -115,7 +112,7 @@ def _options(
     k_starts: Tensor | None,
     longest_q: int,
     longest_k: int,
-    scale: float,
+    scale: float | None,
     causal: Any,
     precision: Any,
 ) -> dict[str, Any]:

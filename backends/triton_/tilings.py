@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 #: Widths of heads for which there are tilings.
 WIDTHS = (64, 128, 256)
@@ -144,3 +144,29 @@ def tiling(
         return _TF32[width]
     tilings = _HOPPER if capability >= 90 else _AMPERE
     return tilings[kernel, "half" if itemsize == 2 else "single", masked][width]
+
+
+def constants(
+    tiles: Tiling, *, causal: str, mask: str, packed: bool, precision: str, features: int, values: int
+) -> dict[str, Any]:
+    """What a kernel of attention is compiled for, in a launch and ahead of time.
+
+    Parameters
+    ----------
+    tiles : its tiling.
+    causal : "none", "bottom-right" or "top-left". mask : "none", "boolean" or "additive".
+    packed : sequences lie end to end.
+    precision, features, values : those of `tiling`.
+    """
+    widths = block_width(features), block_width(values)
+    return {
+        "CAUSAL": causal,
+        "MASK": mask,
+        "PACKED": packed,
+        "WHOLE": widths == (features, values),
+        "PRECISION": precision,
+        "BLOCK_M": tiles.m,
+        "BLOCK_N": tiles.n,
+        "BLOCK_D": widths[0],
+        "BLOCK_V": widths[1],
+    }
