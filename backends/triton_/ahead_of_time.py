@@ -22,8 +22,8 @@ from triton.experimental.gluon._runtime import GluonASTSource
 
 from softcert.backends.triton_ import backward_kernels, forward_kernel, softmax_kernels
 from softcert.backends.triton_.hopper_configurations import HOPPER_CONFIGURATIONS, HopperConfiguration
-from softcert.backends.triton_.softmax import tiling as softmax_tiling
-from softcert.backends.triton_.tilings import WIDTHS, constants, tiling
+from softcert.backends.triton_.softmax import Op, launch_for
+from softcert.backends.triton_.tilings import OPTIONS, WIDTHS, constants, tiling
 
 #: Compute capabilities: Ampere's and Hopper's.
 CAPABILITIES = (80, HOPPER := 90)
@@ -92,7 +92,7 @@ class Compiled(NamedTuple):
 
 def softmax_configurations() -> Iterator[Configuration]:
     """One row a program and several, the longest that one holds, and chunks."""
-    for dtype, op, length in (
+    listed: tuple[tuple[str, Op, int], ...] = (
         ("float32", "softmax", 128),
         ("float32", "softmax", 4096),
         ("float32", "softmax", softmax_kernels.ONE_BLOCK),
@@ -103,17 +103,11 @@ def softmax_configurations() -> Iterator[Configuration]:
         ("bfloat16", "log_softmax", 131072),
         ("float32", "backward", softmax_kernels.ONE_BLOCK_OF_TWO),
         ("bfloat16", "backward", 131072),
-    ):
-        tensors = 2 if op == "backward" else 1
-        tiles = softmax_tiling(length, tensors)
-        in_one = tiles.whole
-        way = "backward" if op == "backward" else "forward"
-        kernel = getattr(softmax_kernels, f"{way}_in_one" if in_one else f"{way}_in_chunks")
-        compiled: dict[str, Any] = {} if op == "backward" else {"OP": op}
-        compiled |= {"ROWS": tiles.rows, "BLOCK": tiles.block} if in_one else {"CHUNK": tiles.block}
-        yield Configuration(
-            f"rows {op} {dtype} {length}", kernel, dtype, compiled, tiles.warps, 3, multiplies=False
-        )
+    )
+    for dtype, op, length in listed:
+        launch = launch_for(op, length)
+        title = f"rows {op} {dtype} {length}"
+        yield Configuration(title, launch.kernel, dtype, launch.constants, launch.warps, 3, multiplies=False)
 
 
 def attention_configurations(capability: int) -> Iterator[Configuration]:
@@ -151,11 +145,7 @@ def compile_for(configuration: Configuration, capability: int) -> Compiled:
         if name.endswith(("_ptr", "_starts", "_batch", "_head", "_row")) or name == "length"
     }
     source = ASTSource(configuration.kernel, signature, dict(configuration.constants), attributes)
-    options = {
-        "num_warps": configuration.warps,
-        "num_stages": configuration.stages,
-        "enable_fp_fusion": True,
-    }
+    options = {**OPTIONS, "num_warps": configuration.warps, "num_stages": configuration.stages}
     return _compile(configuration.name, source, capability, options, multiplies=configuration.multiplies)
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 from softcert.backends.convert import Tensor
 from softcert.backends.triton_ import backward_kernels, forward_kernel
 from softcert.backends.triton_.axes import require_format, scale_of
-from softcert.backends.triton_.tilings import Tiling, block_width, constants, tiling
+from softcert.backends.triton_.tilings import OPTIONS, Tiling, block_width, constants, tiling
 
 Causal = Literal["none", "bottom-right", "top-left"]
 Precision = Literal["ieee", "tf32", "tf32x3"]
@@ -174,6 +174,7 @@ def _delta(out: Tensor, dout: Tensor, heads: int) -> Tensor:
         values,
         BLOCK_M=rows,
         BLOCK_V=block,
+        **OPTIONS,
     )
     return slopes
 
@@ -291,7 +292,7 @@ class _Operands(NamedTuple):
             features=int(self.q.shape[-1]),
             values=int(self.v.shape[-1]),
         )
-        return {**compiled, "num_warps": tiles.warps, "num_stages": tiles.stages}
+        return {**compiled, **OPTIONS, "num_warps": tiles.warps, "num_stages": tiles.stages}
 
 
 def _require_shapes(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, packing: Packing | None) -> None:

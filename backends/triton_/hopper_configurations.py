@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from triton.experimental.gluon import language as gl
 
-from softcert.backends.triton_ import hopper_backward, hopper_forward
+from softcert.backends.triton_ import hopper_backward_keys, hopper_backward_queries, hopper_forward
 
 _ELEMENTS = {"bf16": gl.bfloat16, "fp16": gl.float16}
 
@@ -128,7 +128,7 @@ def _backward_keys(element: str, head_dim: int, *, causal: bool) -> HopperConfig
     queries = _descriptor_type(element, constexprs["BLOCK_QUERIES"], head_dim)
     keys = _descriptor_type(element, CONSUMER_ROWS, head_dim)
     return _configuration(
-        hopper_backward.attention_backward_keys,
+        hopper_backward_keys.attention_backward_keys,
         f"backward-keys-{element}-{head_dim}-{'causal' if causal else 'full'}",
         dict.fromkeys(("q_desc", "dout_desc"), queries)
         | dict.fromkeys(("k_desc", "v_desc", "dk_desc", "dv_desc"), keys),
@@ -143,7 +143,7 @@ def _backward_queries(element: str, head_dim: int, *, causal: bool) -> HopperCon
     queries = _descriptor_type(element, CONSUMER_ROWS, head_dim)
     keys = _descriptor_type(element, constexprs["BLOCK_KEYS"], head_dim)
     return _configuration(
-        hopper_backward.attention_backward_queries,
+        hopper_backward_queries.attention_backward_queries,
         f"backward-queries-{element}-{head_dim}-{'causal' if causal else 'full'}",
         dict.fromkeys(("q_desc", "dout_desc"), queries)
         | dict.fromkeys(("k_desc", "v_desc"), keys)

@@ -118,7 +118,8 @@ def backward(
     """
     import torch
 
-    from softcert.backends.triton_.hopper_backward import attention_backward_keys, attention_backward_queries
+    from softcert.backends.triton_.hopper_backward_keys import attention_backward_keys
+    from softcert.backends.triton_.hopper_backward_queries import attention_backward_queries
 
     _check(q, k, v, backward=True)
     _check_like(q, out=out, dout=dout)

@@ -2,47 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
 from softcert.backends.convert import Tensor
 from softcert.backends.triton_ import softmax_kernels as kernels
 from softcert.backends.triton_.axes import require_format
+from softcert.backends.triton_.tilings import OPTIONS
 
+Op = Literal["softmax", "log_softmax", "logsumexp", "backward"]
 #: Bytes of rows that are read a second time, in all, while the second-level cache still holds them.
 _CACHED_BYTES = 32 << 20
+#: Kernels of rows as a whole and in chunks, and the longest row held as a whole; then those of the gradient.
+_KERNELS = (
+    (kernels.forward_in_one, kernels.forward_in_chunks, kernels.ONE_BLOCK),
+    (kernels.backward_in_one, kernels.backward_in_chunks, kernels.ONE_BLOCK_OF_TWO),
+)
 #: Numbers that one program holds where rows are short, and of a chunk where they are long.
 _TILE, CHUNK = 1024, 8192
 
 
-class Tiling(NamedTuple):
+class Launch(NamedTuple):
     """How rows of one length are dealt out.
 
     Attributes
     ----------
-    whole : a program holds rows as a whole, not chunk by chunk.
-    rows : of a program.
-    block : numbers of a row that are held at a time, a power of two.
+    kernel : of rows held as a whole, or chunk by chunk.
+    rows : of a program, or None where each takes every so many.
+    constants : what the kernel is compiled for.
     warps : of a program.
     """
 
-    whole: bool
-    rows: int
-    block: int
+    kernel: Any
+    rows: int | None
+    constants: Mapping[str, Any]
     warps: int
 
 
-def tiling(length: int, tensors: int) -> Tiling:
-    """Tiling for rows of a length, of one tensor or two; no other row has a say in it."""
-    if length > (kernels.ONE_BLOCK if tensors == 1 else kernels.ONE_BLOCK_OF_TWO):
-        return Tiling(whole=False, rows=1, block=CHUNK, warps=16)
+def launch_for(op: Op, length: int) -> Launch:
+    """Launch for rows of a length; no other row has a say in it."""
+    in_one, in_chunks, longest = _KERNELS[op == "backward"]
+    named = {} if op == "backward" else {"OP": op}
+    if length > longest:
+        return Launch(in_chunks, None, {**named, "CHUNK": CHUNK}, 16)
     block = max(2, 1 << (length - 1).bit_length())
     rows = max(1, min(32, _TILE // block))
     # Long rows need all the registers that a processor has, short ones a few threads.
     warps = min(32, max(1, rows * block // 512))
-    return Tiling(whole=True, rows=rows, block=block, warps=warps)
+    return Launch(in_one, rows, {**named, "ROWS": rows, "BLOCK": block}, warps)
 
 
-def forward(op: str, x: Tensor, axis: int = -1) -> Tensor:
+def forward(op: Op, x: Tensor, axis: int = -1) -> Tensor:
     """Softmax, log_softmax or logsumexp along an axis.
 
     Parameters
@@ -68,9 +78,7 @@ def forward(op: str, x: Tensor, axis: int = -1) -> Tensor:
     if length == 0:
         return x.new_full(moved.shape[:-1], float("-inf")) if reduced else torch.empty_like(x)
     y = x.new_empty(moved.shape[:-1]) if reduced else torch.empty_like(moved)
-    _launch(
-        (moved, y), moved.numel() // length, length, kernels.forward_in_one, kernels.forward_in_chunks, OP=op
-    )
+    _launch(op, (moved, y), moved.numel() // length, length)
     return y if reduced else y.movedim(-1, axis)
 
 
@@ -98,22 +106,17 @@ def backward(y: Tensor, dy: Tensor, axis: int = -1) -> Tensor:
     length = dx.shape[-1]
     if length:
         rows = dx.numel() // length
-        _launch((*given, dx), rows, length, kernels.backward_in_one, kernels.backward_in_chunks)
+        _launch("backward", (*given, dx), rows, length)
     return dx.movedim(-1, axis)
 
 
-def _launch(
-    tensors: tuple[Tensor, ...], rows: int, length: int, in_one: Any, in_chunks: Any, **constants: str
-) -> None:
+def _launch(op: Op, tensors: tuple[Tensor, ...], rows: int, length: int) -> None:
     if rows == 0:
         return
-    tiles = tiling(length, len(tensors) - 1)
-    if tiles.whole:
-        programs = -(-rows // tiles.rows)
-        in_one[(programs,)](
-            *tensors, rows, length, ROWS=tiles.rows, BLOCK=tiles.block, num_warps=tiles.warps, **constants
-        )
-        return
-    row_bytes = length * tensors[0].element_size() * (len(tensors) - 1)
-    programs = min(rows, max(32, _CACHED_BYTES // row_bytes))
-    in_chunks[(programs,)](*tensors, rows, length, CHUNK=tiles.block, num_warps=tiles.warps, **constants)
+    launch = launch_for(op, length)
+    if launch.rows is None:
+        row_bytes = length * tensors[0].element_size() * (len(tensors) - 1)
+        programs = min(rows, max(32, _CACHED_BYTES // row_bytes))
+    else:
+        programs = -(-rows // launch.rows)
+    launch.kernel[(programs,)](*tensors, rows, length, num_warps=launch.warps, **launch.constants, **OPTIONS)

@@ -16,6 +16,10 @@ WIDTHS = (64, 128, 256)
 WIDEST = WIDTHS[-1]
 
 
+#: Options of every launch and compilation. Triton's default of this one changes after 3.9, and bits with it.
+OPTIONS: Mapping[str, Any] = MappingProxyType({"enable_fp_fusion": True})
+
+
 class Tiling(NamedTuple):
     """Blocks of queries (m) and keys (n), warps of a program, stages of its pipeline of loads."""
 
