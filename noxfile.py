@@ -42,6 +42,8 @@ HEAVY = ("jax", "onnx", "onnxruntime", "torch", "triton")
 OLDER_TRITON = "3.6.0"
 #: Tests of the built package: the public surface, which needs neither torch nor this tree.
 WHEEL_TESTS = ("tests/test_packaging.py", "tests/test_cli.py")
+#: Tests of which those marked gpu need one, and of softcert what a bare machine can import.
+GPU_TESTS = ("tests/backends/test_triton_kernels.py", "tests/backends/test_libraries.py")
 
 
 def install(session: nox.Session, *requirements: str) -> None:
@@ -161,10 +163,22 @@ def triton(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def gpu(session: nox.Session) -> None:
-    """With the PyTorch and Triton of a machine with a GPU: answer cases, time kernels; or files of cases."""
+    """On a GPU machine, with its PyTorch, Triton and pytest: test, answer files of cases, time kernels."""
     environment = {"PYTHONPATH": str(ROOT / "src")}
     folder = ROOT / "gpu"
     folder.mkdir(exist_ok=True)
+    session.run(
+        "python",
+        "-m",
+        "pytest",
+        "-q",
+        "--noconftest",
+        "-m",
+        "gpu",
+        *GPU_TESTS,
+        env=environment,
+        external=True,
+    )
     for backend in ("triton", "triton-hopper"):
         for cases in session.posargs:
             results = folder / f"{backend}-{Path(cases).stem}.results"

@@ -1,4 +1,4 @@
-"""The portable Triton kernels, interpreted: NumPy's results to within rounding, and clauses that hold."""
+"""The Triton kernels, interpreted and on a GPU: NumPy's results to within rounding, clauses that hold."""
 
 import subprocess
 import sys
@@ -7,13 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from softcert import check
 from softcert.backends import Call, Output, Worker, as_dtype, available, load
 from softcert.backends.ops import lse_dtype
 
-if not available()["triton-interpreter"].runs:
-    pytest.skip(available()["triton-interpreter"].detail, allow_module_level=True)
-
+PORTABLE = ("triton-interpreter", pytest.param("triton", marks=pytest.mark.gpu))
+HOPPER = (pytest.param("triton-hopper", marks=pytest.mark.gpu),)
 DTYPES = ("float32", "float16", "bfloat16")
 PLAIN = load("numpy").ops
 SOFTMAX = ("softmax", "log_softmax", "logsumexp")
@@ -21,10 +19,18 @@ SOFTMAX = ("softmax", "log_softmax", "logsumexp")
 TOLERANCES = {"float32": 2e-6, "float16": 4e-3, "bfloat16": 3e-2}
 
 
-@pytest.fixture(scope="module")
-def run():
-    """Call a kernel in a process where Triton interprets."""
-    with Worker("triton-interpreter") as worker:
+def named(backend):
+    """The name of a backend that runs here."""
+    state = available()[backend]
+    if not state.runs:
+        pytest.skip(state.detail)
+    return backend
+
+
+@pytest.fixture(scope="module", params=PORTABLE)
+def run(request):
+    """Call a kernel in a process of its own, where Triton interprets or compiles."""
+    with Worker(named(request.param)) as worker:
 
         def call(op, *operands, mask=None, **params):
             if not op.startswith("attention"):
@@ -105,7 +111,59 @@ OPTIONS = {
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_attention_and_its_gradient_are_those_of_numpy(run, dtype, options, shape):
-    batch, heads, groups, queries, keys, features, values = SHAPES[shape]
+    attention_agrees(run, dtype, options, SHAPES[shape])
+
+
+#: Lengths about the ends of tiles, of 64 rows and 128, and of blocks of keys; heads shared and not.
+HOPPER_SHAPES = (
+    (1, 1, 1, 1, 1, 64, 64),
+    (2, 2, 1, 64, 128, 64, 64),
+    (1, 4, 2, 129, 257, 64, 64),
+    (1, 2, 2, 300, 130, 40, 24),
+    (3, 2, 1, 127, 1025, 128, 128),
+    (1, 8, 2, 1000, 640, 128, 128),
+    (1, 1, 1, 3, 0, 64, 64),
+    (1, 1, 1, 0, 3, 64, 64),
+)
+
+
+@pytest.mark.parametrize("run", HOPPER, indirect=True)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("options", [name for name, given in OPTIONS.items() if "mask" not in given])
+@pytest.mark.parametrize("shape", HOPPER_SHAPES, ids=str)
+def test_the_kernels_for_hopper_agree_with_numpy(run, dtype, options, shape):
+    attention_agrees(run, dtype, options, shape)
+
+
+@pytest.mark.parametrize("run", HOPPER, indirect=True)
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_kernels_for_hopper_have_a_forward_of_wide_heads(run, causal):
+    rng = np.random.default_rng(3)
+    q, k, v = (rng.normal(size=(1, 2, n, 256)).astype(np.float16) for n in (130, 200, 200))
+    close(run("attention", q, k, v, causal=causal)[0], PLAIN["attention"](q, k, v, causal=causal), "float16")
+
+
+@pytest.mark.parametrize("run", [*PORTABLE[1:], *HOPPER], indirect=True)
+@pytest.mark.parametrize("causal", [False, True])
+def test_results_on_a_gpu_are_the_same_bits_at_every_call_and_in_any_batch(run, causal):
+    rng = np.random.default_rng(5)
+    q, k, v, slope = (rng.normal(size=(4, 8, 515, 64)).astype(np.float16) for _ in range(4))
+    out, lse = run("attention_lse", q, k, v, causal=causal)
+    found = (out, lse, *run("attention_vjp", q, k, v, out, lse, slope, causal=causal))
+    for _ in range(10):
+        again = run("attention_vjp", q, k, v, out, lse, slope, causal=causal)
+        for one, other in zip(again, found[2:], strict=True):
+            np.testing.assert_array_equal(one, other)
+    one = (slice(1, 2), slice(3, 4))
+    alone = run("attention_lse", q[one], k[one], v[one], causal=causal)
+    given = (q[one], k[one], v[one], *alone, slope[one])
+    for single, whole in zip((*alone, *run("attention_vjp", *given, causal=causal)), found, strict=True):
+        np.testing.assert_array_equal(single, whole[one])
+
+
+def attention_agrees(run, dtype, options, shape):
+    """Hold attention, its lse and its gradient to NumPy's."""
+    batch, heads, groups, queries, keys, features, values = shape
     rng = np.random.default_rng(3)
     sizes = (
         (heads, queries, features),
@@ -134,19 +192,20 @@ def test_attention_and_its_gradient_are_those_of_numpy(run, dtype, options, shap
 
 
 def test_what_the_kernels_do_not_take_is_refused_in_a_sentence():
-    with Worker("triton-interpreter") as worker:
+    with Worker(named("triton-interpreter")) as worker:
         q = np.zeros((1, 1, 2, 257), np.float32)
         assert "at most 256 features, not 257" in worker.call(Call("attention", (q, q, q), {})).message
 
 
 @pytest.mark.parametrize("op", ["softmax", "attention"])
 def test_formats_that_the_kernels_do_not_know_are_refused(op):
-    with Worker("triton-interpreter") as worker:
+    with Worker(named("triton-interpreter")) as worker:
         x = np.zeros((1, 1, 2, 16))
         given = Call(op, (x,)) if op == "softmax" else Call(op, (x, x, x), {})
         assert "not float64" in worker.call(given).message
 
 
+@pytest.mark.parametrize("backend", PORTABLE)
 @pytest.mark.parametrize(
     ("op", "dtype", "clauses"),
     [
@@ -155,12 +214,22 @@ def test_formats_that_the_kernels_do_not_know_are_refused(op):
         ("attention_lse", "bfloat16", ("attention.definition", "attention.causal", "attention.empty-rows")),
     ],
 )
-def test_clauses_hold(op, dtype, clauses):
-    run = check("triton-interpreter", ops=op, dtypes=dtype, clauses=clauses, profile="smoke")
+def test_clauses_hold(backend, op, dtype, clauses):
+    name = named(backend)
+    # A machine that has a GPU may lack the libraries of the judge.
+    pytest.importorskip("flint")
+    from softcert import check
+
+    run = check(name, ops=op, dtypes=dtype, clauses=clauses, profile="smoke")
     assert {verdict.status for verdict in run.verdicts} == {"pass"}
 
 
-def test_operators_of_pytorch_differentiate_compile_and_pack():
-    program = Path(__file__).parent / "triton_operators.py"
-    done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=300, check=False)
+@pytest.mark.parametrize(
+    ("backend", "device"),
+    [("triton-interpreter", "cpu"), pytest.param("triton", "cuda", marks=pytest.mark.gpu)],
+)
+def test_operators_of_pytorch_differentiate_compile_and_pack(backend, device):
+    named(backend)
+    program = [sys.executable, Path(__file__).parent / "triton_operators.py", device]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=300, check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -1,8 +1,17 @@
-"""What PyTorch has to accept of the operators, where Triton interprets: fails where it does not."""
+"""What PyTorch has to accept of the operators; fails where it does not.
+
+    python triton_operators.py cpu | cuda
+
+On the CPU Triton interprets.
+"""
+
+import sys
 
 from softcert.backends.triton_.interpreter import interpret_kernels
 
-interpret_kernels()
+DEVICE = sys.argv[1]
+if DEVICE == "cpu":
+    interpret_kernels()
 
 import torch  # noqa: E402 - it would import Triton for its compiler
 from torch.library import opcheck  # noqa: E402
@@ -14,6 +23,7 @@ from softcert.backends.triton_.library import (  # noqa: E402
     softmax,
 )
 
+torch.set_default_device(DEVICE)
 torch.manual_seed(0)
 
 
