@@ -1,9 +1,8 @@
 """One row of each op of softmax in lanes, of any dtype: the largest logit first, then the sum, then results.
 
-Differences from the largest logit are carried in two words, sums in float64 and quotients as products by a
-reciprocal in two words, so that an output of float32 is within 3.4 units in the last place, whatever the
-length (docs/explanation/numba-kernels.md). No row depends on another. A NaN or +inf logit, and a row of -inf
-alone, make the whole row of (log_)softmax NaN.
+Differences from the largest logit are carried in two words, and sums in float64, so that an output of float32
+is within 7.2 units in the last place, whatever the length (docs/explanation/numba-kernels.md). No row depends
+on another. A NaN or +inf logit, and a row of -inf alone, make the whole row of (log_)softmax NaN.
 
 Numbers of 16 bits come as their bits (`lanes_memory`); `work` is (rows, n), or (1, n), of the dtype
 computed in: float64 of float64, float32 of all others.
@@ -20,7 +19,6 @@ from softcert.backends.numba_.compiled import compiled, inlined
 from softcert.backends.numba_.exponential import exponential
 from softcert.backends.numba_.lanes import (
     at_least,
-    fma,
     larger,
     largest_of,
     splat,
@@ -33,13 +31,15 @@ from softcert.backends.numba_.words import (
     plus_first_product,
     plus_last,
     plus_last_product,
-    reciprocal,
     two_words,
     width,
 )
 
 #: Differences below it have no second word that matters; that of -inf, or next to it, is NaN.
 _FAR = -1.0e30
+#: Lengths of rows that are read sooner than memory answers. Longer ones are not, and of shorter ones the
+#: processor asks for the next itself.
+_SOON = (256, 4096)
 
 
 @inlined
@@ -80,21 +80,21 @@ def sum_of_terms(x: Any, m: Any, work: Any, ahead: int) -> float:
     """
     n, w = x.size, width(work)
     top = splat(m)
-    s = t = u = v = splat(0.0)
+    s = t = splat(0.0)
     whole = n - n % (4 * w)
     for i in range(0, whole, 4 * w):
         for j in range(i, i + 4 * w, w):
             prefetch(x, j + ahead)
-        pair = _term(x, i, top, work) + _term(x, i + w, top, work)
-        s, t = plus_first(s, pair), plus_last(t, pair)
-        pair = _term(x, i + 2 * w, top, work) + _term(x, i + 3 * w, top, work)
-        u, v = plus_first(u, pair), plus_last(v, pair)
+        four = (_term(x, i, top, work) + _term(x, i + w, top, work)) + (
+            _term(x, i + 2 * w, top, work) + _term(x, i + 3 * w, top, work)
+        )
+        s, t = plus_first(s, four), plus_last(t, four)
     for i in range(whole, n, w):
         d, e = gap(load_part(x, i, n - i, work.dtype.type(-np.inf)), top)
         term = exponential(d, e)
         store_part(work, i, n - i, term)
         s, t = plus_first(s, term), plus_last(t, term)
-    return sum_of((s + t) + (u + v))
+    return sum_of(s + t)
 
 
 @inlined
@@ -125,18 +125,19 @@ def softmax(x: Any, y: Any, work: Any) -> None:
     rows, n = x.shape
     w, zero = width(work), work.dtype.type(0.0)
     whole = n - n % (4 * w)
+    top = largest(x[0], work) if rows else zero
     for r in range(rows):
         row, result, kept = x[r], y[r], work[r if len(work) == rows else 0]
-        ahead = n if r + 1 < rows else 0
-        high, low = reciprocal(sum_of_terms(row, largest(row, work), kept, ahead), work)
-        h, l = splat(high), splat(low)  # noqa: E741
+        ahead = min(r + (2 if _SOON[0] <= n <= _SOON[1] else 1), rows - 1) - r
+        total = sum_of_terms(row, top, kept, ahead * n)
+        # Of the next row already: what it waits for is there by the time that this row has been written.
+        top = largest(x[min(r + 1, rows - 1)], work)
+        share = splat(work.dtype.type(1.0 / total))
         for i in range(0, whole, 4 * w):
             for j in range(i, i + 4 * w, w):
-                term = load(kept, j)
-                store(result, j, fma(term, h, term * l))
+                store(result, j, load(kept, j) * share)
         for i in range(whole, n, w):
-            term = load_part(kept, i, n - i, zero)
-            store_part(result, i, n - i, fma(term, h, term * l))
+            store_part(result, i, n - i, load_part(kept, i, n - i, zero) * share)
 
 
 @inlined

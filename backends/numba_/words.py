@@ -46,11 +46,6 @@ def two_words(number: float, work: Any) -> tuple[Any, Any]:
     raise NotImplementedError(_COMPILED_ONLY)
 
 
-def reciprocal(total: float, work: Any) -> tuple[Any, Any]:
-    """1 / total as such a sum."""
-    raise NotImplementedError(_COMPILED_ONLY)
-
-
 @chosen_by_type(width)
 def _width(work: Any) -> Any:
     return (lambda work: 16) if work.dtype.bitwidth == 32 else (lambda work: 8)  # noqa: ARG005
@@ -95,16 +90,3 @@ def _two_words(number: Any, work: Any) -> Any:  # noqa: ARG001
     if work.dtype.bitwidth == 32:
         return lambda number, work: _two_float32(number)  # noqa: ARG005
     return lambda number, work: (number, 0.0)  # noqa: ARG005
-
-
-@inlined
-def _reciprocal_64(total: float) -> tuple[float, float]:
-    high = 1.0 / total
-    return high, fma(-total, high, 1.0) * high
-
-
-@chosen_by_type(reciprocal)
-def _reciprocal(total: Any, work: Any) -> Any:  # noqa: ARG001
-    if work.dtype.bitwidth == 32:
-        return lambda total, work: _two_float32(1.0 / total)  # noqa: ARG005
-    return lambda total, work: _reciprocal_64(total)  # noqa: ARG005
