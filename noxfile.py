@@ -112,6 +112,13 @@ def report(session: nox.Session) -> None:
 
 
 @nox.session
+def published(session: nox.Session) -> None:
+    """Write the dated report on several versions of every library: an hour, and some GB under build/."""
+    install(session, "-e", ".[all]")
+    session.run("python", "tools/published.py", *session.posargs)
+
+
+@nox.session
 def conformance(session: nox.Session) -> None:
     """Judge the shipped backends; the naive one has to fail, and so has PyTorch in float16.
 

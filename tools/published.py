@@ -1,0 +1,162 @@
+"""Write the dated report on every library that installs here, several versions of some.
+
+    python tools/published.py [--out FOLDER] [--only WORD ...]
+
+What is examined stands in tools/published.toml. Each entry is installed by pip into an environment of its own
+under build/published, where its backends answer the cases of the suite; they are judged here, as is done for
+a machine without an oracle. Answers are kept, so that a run that was stopped goes on where it was; when the
+suite's cases change, they are asked for anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import tomllib
+import venv
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+from softcert.conformance.model import Run
+from softcert.conformance.wire.runs import read_run
+from softcert.reports import write_report
+
+ROOT = Path(__file__).resolve().parents[1]
+LIBRARIES = ROOT / "tools" / "published.toml"
+WORK = ROOT / "build" / "published"
+PUBLISHED = ROOT / "reports" / "published"
+#: What `softcert run` needs beside the library itself.
+_WORKER_NEEDS = ("numpy", "click", "ml_dtypes", "psutil")
+#: Exchanges of cases and answers; the further ones ask for what depends on the answers to the first.
+_EXCHANGES = 3
+
+
+class Entry(NamedTuple):
+    """A backend and the library that it is about, at one version.
+
+    Attributes
+    ----------
+    backend : a registered name.
+    requires : requirements for pip, the library itself first.
+    """
+
+    backend: str
+    requires: tuple[str, ...]
+
+    @property
+    def version(self) -> str:
+        """Version of the library."""
+        return self.requires[0].partition("==")[2]
+
+    @property
+    def name(self) -> str:
+        """How the report calls it."""
+        return f"{self.backend} {self.version}"
+
+    @property
+    def stem(self) -> str:
+        """Part of the names of its files."""
+        return re.sub(r"[^\w.-]", "-", self.name)
+
+
+def listed(only: Sequence[str]) -> Iterator[Entry]:
+    """The entries whose names hold one of the words, or all."""
+    for library in tomllib.loads(LIBRARIES.read_text(encoding="utf-8"))["library"]:
+        for backend in library["backends"]:
+            entry = Entry(backend, tuple(library["requires"]))
+            if not only or any(word in entry.name for word in only):
+                yield entry
+
+
+def softcert(python: Path, *arguments: str | Path, accepted: Sequence[int] = (0,)) -> None:
+    """Run a command of softcert from this tree.
+
+    Raises
+    ------
+    subprocess.CalledProcessError : its exit status is none of those accepted.
+    """
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    command = [str(python), "-m", "softcert", *map(str, arguments)]
+    done = subprocess.run(command, env=environment, check=False)  # noqa: S603 - softcert itself
+    if done.returncode not in accepted:
+        raise subprocess.CalledProcessError(done.returncode, command)
+
+
+def environment_of(entry: Entry) -> Path:
+    """Python of the environment that holds an entry's library, made where it is not there."""
+    folder = WORK / "environments" / re.sub(r"[^\w.=-]", "-", entry.requires[0])
+    python, complete = folder / "bin" / "python", folder / "complete"
+    if not complete.exists():
+        venv.create(folder, with_pip=True, clear=True)
+        install = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+        subprocess.run([*install, *entry.requires, *_WORKER_NEEDS], check=True)  # noqa: S603 - what is listed
+        complete.touch()
+    return python
+
+
+def cases_of(profile: str) -> Path:
+    """The cases of a profile, in a folder of their own for what is answered to them."""
+    fresh = WORK / "fresh.cases"
+    softcert(Path(sys.executable), "cases", "--profile", profile, "--out", fresh)
+    with fresh.open("rb") as file:
+        folder = WORK / hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    folder.mkdir(exist_ok=True)
+    return fresh.rename(folder / f"{profile}.cases")
+
+
+def examined(entry: Entry, cases: Path) -> Run:
+    """Have a backend answer the cases, and judge it.
+
+    Raises
+    ------
+    subprocess.CalledProcessError : it cannot be installed, or does not run.
+    """
+    python, here, folder = environment_of(entry), Path(sys.executable), cases.parent
+    results: list[Path] = []
+    judged = folder / f"{entry.stem}.json"
+    for exchange in range(_EXCHANGES):
+        answered = folder / f"{entry.stem}-{exchange}.results"
+        if not answered.exists():
+            softcert(python, "run", entry.backend, "--cases", cases, "--out", answered)
+        results.append(answered)
+        cases = folder / f"{entry.stem}-{exchange + 1}.cases"
+        cases.unlink(missing_ok=True)
+        softcert(here, "judge", *results, "--json", judged, "--more", cases, accepted=(0, 1))
+        if not cases.exists():
+            break
+    return replace(read_run(judged), name=entry.name)
+
+
+@click.command(help=__doc__)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the report; the date's by default.")
+@click.option("--only", multiple=True, metavar="WORD", help="Entries whose names hold it; repeatable.")
+def main(out: Path | None, only: tuple[str, ...]) -> None:
+    """Examine every entry and write the report."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    profile = tomllib.loads(LIBRARIES.read_text(encoding="utf-8"))["profile"]
+    cases = cases_of(profile)
+    runs, failed = [], []
+    for entry in listed(only):
+        click.echo(f"== {entry.name}", err=True)
+        try:
+            runs.append(examined(entry, cases))
+        except subprocess.CalledProcessError as error:
+            failed.append(f"{entry.name}: {error}")
+    today = datetime.now(UTC).date().isoformat()
+    if runs:
+        written = write_report(runs, out or PUBLISHED / today, title=f"softcert report of {today}")
+        click.echo(str(written.html))
+    if failed:
+        raise click.ClickException("; ".join(failed))
+
+
+if __name__ == "__main__":
+    main()
