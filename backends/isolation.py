@@ -29,7 +29,7 @@ class Limits:
 
     Attributes
     ----------
-    seconds : wall time of one call, whatever its size.
+    seconds : wall time of one call, whatever its size, less what it was kept waiting for a processor.
     seconds_per_element : wall time besides for each element and repetition: slow is not hung.
     load_seconds : wall time of loading, and of an op's first call where a compiler may be at work.
     memory_bytes : address space beyond what loading took.

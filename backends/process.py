@@ -24,6 +24,7 @@ import numpy as np
 
 from softcert.backends import guardian, wire
 from softcert.backends.descriptors import silence
+from softcert.backends.patience import Patience
 from softcert.backends.types import Array, Backend
 
 #: Marks every process that descends from a worker, however it tried to get away.
@@ -95,7 +96,7 @@ class WorkerProcess:
         ------
         WorkerDied, WorkerSilent : there is no reply, and there will be none.
         """
-        deadline = time.monotonic() + seconds
+        patience = Patience(seconds, lambda: next(iter(self._told()), None))
         # An answer that does not hold the question's token is another's, or was there before it.
         token = secrets.token_hex(8) if header is not None else ""
         self._asked = not self._has_ended()
@@ -103,7 +104,7 @@ class WorkerProcess:
             if header is not None:
                 self._stream.settimeout(seconds)
                 wire.send(self._stream, {**header, "token": token}, arrays)
-            reply, results = wire.receive(lambda buffer: self._fill(buffer, deadline))
+            reply, results = wire.receive(lambda buffer: self._fill(buffer, patience))
         except TimeoutError:
             raise WorkerSilent from None
         except wire.BrokenFrameError:
@@ -116,11 +117,11 @@ class WorkerProcess:
             raise WorkerDied(INTRUDED)
         return reply, results
 
-    def _fill(self, buffer: memoryview, deadline: float) -> None:
+    def _fill(self, buffer: memoryview, patience: Patience) -> None:
         """Read into the buffer; a dead worker is noticed although its children hold the stream open."""
         ended = False
         while buffer:
-            remaining = deadline - time.monotonic()
+            remaining = patience.remaining()
             if remaining <= 0:
                 raise TimeoutError
             self._stream.settimeout(max(min(remaining, _SLICE), 1e-3))

@@ -32,7 +32,8 @@ def _judge(trial: Trial, results: tuple[Array, ...], context: Context) -> Judgem
     if missing is not None:
         return missing
     axis = int(call.params["axis"])
-    x = rows_last(call.operands[0], axis).astype(np.float64) * float(call.params.get("beta", 1.0))
+    # Not times beta itself: logits that differ may have equal products once these are rounded.
+    x = rows_last(call.operands[0], axis).astype(np.float64) * np.sign(float(call.params.get("beta", 1.0)))
     y = rows_last(value, axis).astype(np.float64)
     allowed = _allowance(trial, y, context)
     order = np.argsort(x, axis=-1, kind="stable")

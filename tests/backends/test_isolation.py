@@ -161,6 +161,47 @@ def test_first_call_may_take_longer_and_a_hang_only_once(worker):
     assert one.restarts == 1
 
 
+@pytest.fixture
+def crowded():
+    """One processor for this process and what it starts, and five others that want it all the time."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    # In sessions of their own, as the worker is: the system shares a processor out among sessions first.
+    busy = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"], start_new_session=True) for _ in range(5)
+    ]
+    yield
+    for process in busy:
+        process.kill()
+        process.wait()
+    os.sched_setaffinity(0, before)
+
+
+COMPUTES = """
+end = time.process_time() + (0.5 if x[0, 0] == 100 else 0.0)
+while time.process_time() < end:
+    pass
+return good(x)
+"""
+
+
+def test_waiting_for_a_processor_does_not_count_as_the_time_of_a_call(worker, crowded):
+    one = worker(COMPUTES, Limits(seconds=1.5, load_seconds=30.0))
+    assert_good(one.call(CALL))
+    started = time.monotonic()
+    # A sixth of the processor's time or less, so that half a second of computing takes longer than the limit.
+    assert_good(one.call(Call("softmax", (X + 100,))))
+    assert time.monotonic() - started > 1.5
+    assert one.restarts == 0
+
+
+def test_a_hang_is_noticed_on_a_crowded_machine_too(worker, crowded):
+    for body in ("time.sleep(60)", "while True: pass"):
+        started = time.monotonic()
+        assert worker(body, Limits(seconds=0.3, load_seconds=30.0)).call(CALL).kind == "hang"
+        assert time.monotonic() - started < 25.0
+
+
 @pytest.mark.parametrize(
     ("call", "effect"),
     [
