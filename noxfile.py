@@ -22,7 +22,7 @@ nox.needs_version = ">=2024.4.15"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_venv = "yes"
 # In this order of definition; tests come last, so that a run ends with their summary.
-nox.options.sessions = ["lint", "types", "docs", "wheel", "triton", "tests"]
+nox.options.sessions = ["lint", "types", "docs", "site", "wheel", "triton", "tests"]
 
 #: Paths that ruff reads; the links in src/softcert lead to the rooms, which are listed themselves.
 PYTHON_SOURCES = (
@@ -34,6 +34,7 @@ PYTHON_SOURCES = (
     "tests",
     "benchmarks",
     "tools",
+    "docs",
     "noxfile.py",
 )
 #: Libraries of extras that are heavy, and of which one version is tested alone: that of constraints.txt.
@@ -79,6 +80,16 @@ def docs(session: nox.Session) -> None:
         text = session.run("softcert", "spec", "--format", "markdown", silent=True)
         specification.write_text(str(text), encoding="utf-8")
     session.run("pytest", "-q", "tests/test_docs.py")
+
+
+@nox.session
+def site(session: nox.Session) -> None:
+    """Build the documentation site into build/docs/site; a broken link or name fails."""
+    install(session, "-e", ".[docs,report]")
+    build = ROOT / "build" / "docs"
+    shutil.rmtree(build / "site", ignore_errors=True)
+    options = ("--fail-on-warning", "--keep-going", "--fresh-env", "--quiet", *session.posargs)
+    session.run("sphinx-build", *options, "-d", str(build / "doctrees"), "docs", str(build / "site"))
 
 
 @nox.session

@@ -204,7 +204,7 @@ def test_every_dependency_has_its_reason_its_floor_and_its_pin(requirement):
 def test_the_constraints_name_versions_and_nothing_else():
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     for line in lines:
-        assert line.startswith("#") or re.fullmatch(r"[\w\-]+==[\d.]+", line), line
+        assert line.startswith("#") or re.fullmatch(r"[\w\-]+==[\d.]+(?:b\d+|post\d+)?", line), line
     assert "torch==2.13.0" in lines
 
 
