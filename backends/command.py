@@ -168,7 +168,8 @@ def _words(line: str) -> list[str]:
         raise SubjectError(f"command {line!r} cannot be split into words: {error}") from None
     if not words:
         raise SubjectError(f"the command is empty; give {PREFIX}PROGRAM ARGUMENTS")
-    program = shutil.which(expanded(words[0]))
+    # A path would lose the ./ that keeps a program of this folder from being looked for on PATH.
+    program = shutil.which(str(expanded(words[0])) if words[0].startswith("~") else words[0])
     if program is None:
         where = "there" if "/" in words[0] else "on PATH"
         raise SubjectError(f"command {line!r} cannot be started: there is no program {words[0]!r} {where}")

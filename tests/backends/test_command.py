@@ -300,3 +300,12 @@ def test_a_loaded_command_is_served_by_forks_each_with_a_program_of_its_own(comm
         for worker in (one, other, one):
             np.testing.assert_array_equal(worker.call(CALL).value, X)
     np.testing.assert_array_equal(backend.ops["softmax"](X), X)
+
+
+def test_a_program_of_this_folder_is_not_looked_for_on_path(command, tmp_path, monkeypatch):
+    written = command().removeprefix(f"command:{sys.executable} ")
+    program = tmp_path / "kernel"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{written}"\n')
+    program.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    assert load("command:./kernel").ops
