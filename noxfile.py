@@ -79,13 +79,13 @@ def docs(session: nox.Session) -> None:
     if "--write" in session.posargs:
         text = session.run("softcert", "spec", "--format", "markdown", silent=True)
         specification.write_text(str(text), encoding="utf-8")
-    session.run("pytest", "-q", "tests/test_docs.py")
+    session.run("pytest", "-q", "tests/test_docs.py", "tests/test_docs_commands.py")
 
 
 @nox.session
 def site(session: nox.Session) -> None:
     """Build the documentation site into build/docs/site; a broken link or name fails."""
-    install(session, "-e", ".[docs,report]")
+    install(session, "-e", ".[docs,report,test]")
     build = ROOT / "build" / "docs"
     shutil.rmtree(build / "site", ignore_errors=True)
     options = ("--fail-on-warning", "--keep-going", "--fresh-env", "--quiet", *session.posargs)

@@ -14,6 +14,9 @@ SECTIONS = {
     "How-to guides": (
         "how-to/check-your-function",
         "how-to/bring-your-kernel",
+        "how-to/write-a-backend",
+        "how-to/check-a-c-library",
+        "how-to/check-a-gpu-kernel",
         "how-to/gate-your-kernel",
         "how-to/read-a-report",
         "how-to/*",
