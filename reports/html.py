@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-from functools import cache
-from importlib.resources import files
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from softcert.conformance.model import STATUSES
 from softcert.reports import summary, wording
-from softcert.reports.extras import require
 from softcert.reports.kill_matrix import kill_matrix
 from softcert.reports.plots import histogram_plots, length_plots, margin_plots
 from softcert.reports.statements import statements
+from softcert.reports.templating import environment as _environment
+from softcert.reports.templating import markup as _markup
+from softcert.reports.templating import template as _template
 from softcert.reports.witnesses import worst_witnesses
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    from jinja2 import Environment
-    from markupsafe import Markup
 
     from softcert.conformance.model import Run
     from softcert.reports.summary import GradeRow, Matrix, Subject
     from softcert.reports.witnesses import WitnessView
 
 TITLE = "softcert report"
-_FORMATTERS = ("printable", "number", "interval", "above", "count", "seconds")
 
 
 def render_html(runs: Sequence[Run], *, title: str = TITLE) -> str:
@@ -71,30 +67,6 @@ def render_html(runs: Sequence[Run], *, title: str = TITLE) -> str:
         script=_markup(_template("script.js")),
     )
     return text
-
-
-def _template(name: str) -> str:
-    return (files("softcert.reports") / "templates" / name).read_text(encoding="utf-8")
-
-
-def _markup(text: str) -> Markup:
-    """Mark text of our own as HTML; everything else is escaped."""
-    marked: Markup = require("markupsafe").Markup(text)
-    return marked
-
-
-@cache
-def _environment() -> Environment:
-    jinja2 = require("jinja2")
-    environment: Environment = jinja2.Environment(
-        autoescape=True,
-        loader=jinja2.FunctionLoader(_template),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update({name: getattr(wording, name) for name in _FORMATTERS})
-    return environment
 
 
 def _anchors(shown: Sequence[tuple[Subject, Sequence[WitnessView], int]]) -> Mapping[int, str]:

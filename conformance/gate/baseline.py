@@ -54,16 +54,25 @@ def unknown_to(run: Run, baseline: Run) -> tuple[Verdict, ...]:
     return tuple(v for v in run.verdicts if (v.clause, v.op, v.dtype) not in before)
 
 
+def grade_fell(now: str, then: str) -> bool:
+    """Whether a grade is lower than an earlier one; where one is missing, nothing fell."""
+    return bool(now and then) and GRADES.index(now) > GRADES.index(then)
+
+
+def error_grew(now: tuple[float, float], then: tuple[float, float], factor: float = 1.0) -> bool:
+    """Whether a certified error, an interval in ulps, certainly exceeds `factor` times an earlier one."""
+    return now[0] > factor * max(then[1], _FLOOR_ULP)
+
+
 def _fall(now: Verdict, then: Verdict, factor: float) -> str:
     """How a verdict fell behind an earlier one; empty where it did not, or is broken already."""
     if now.status in _SILENT and then.status == "pass":
         return f"the baseline shows that the clause holds, and now it is {now.status}: {now.message}"
     if now.status != "pass" or then.status != "pass":
         return ""
-    if now.grade and then.grade and GRADES.index(now.grade) > GRADES.index(then.grade):
+    if grade_fell(now.grade, then.grade):
         return f"the grade fell from {then.grade} to {now.grade}: {_errors(now, then)}"
-    allowed = factor * max(then.error_max[1], _FLOOR_ULP)
-    if now.elements and then.elements and now.error_max[0] > allowed:
+    if now.elements and then.elements and error_grew(now.error_max, then.error_max, factor):
         return f"the error grew beyond {factor:g} times the baseline's: {_errors(now, then)}"
     return ""
 

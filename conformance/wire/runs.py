@@ -27,6 +27,7 @@ __all__ = [
     "read_json",
     "read_report",
     "read_run",
+    "read_runs",
     "read_witness",
     "report_to_json",
     "run_from_json",
@@ -373,6 +374,14 @@ def read_report(path: str | os.PathLike[str]) -> tuple[Run, ...]:
     return _read(
         lambda report: tuple(_run(run) for run in report["runs"]), read_json(path), "report", str(path)
     )
+
+
+def read_runs(path: str | os.PathLike[str]) -> tuple[Run, ...]:
+    """Return the runs in a file, of one run or a report's; raise RequestError, one sentence, if none."""
+    document = read_json(path)
+    if isinstance(document, dict) and document.get("kind") == "report":
+        return _read(lambda report: tuple(map(_run, report["runs"])), document, "report", str(path))
+    return (_read(_run, document, "run", str(path)),)
 
 
 def write_document(document: Mapping[str, Any], path: str | os.PathLike[str]) -> Path:

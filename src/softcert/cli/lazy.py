@@ -13,6 +13,7 @@ COMMANDS = {
     "backends": "listing:backends",
     "cases": "cases:cases",
     "check": "check:check",
+    "compare": "compare:compare",
     "eval": "evaluate:evaluate",
     "gate": "gate:gate",
     "infer": "infer:infer",
