@@ -71,6 +71,7 @@ class Section:
     anchor : its place on the page, unique.
     notes : sentences on how to read it, below it.
     drawings : SVG elements, for HTML alone.
+    legend : colour, mark and name of each series of theirs.
     folded : whether a page shows it closed, and a terminal leaves it to the page.
     """
 
@@ -80,6 +81,7 @@ class Section:
     table: Table | None = None
     notes: tuple[str, ...] = ()
     drawings: tuple[str, ...] = ()
+    legend: tuple[tuple[int, str, str], ...] = ()
     folded: bool = False
 
     @property

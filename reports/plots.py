@@ -30,6 +30,8 @@ _INK = "#000001"
 _RULE = "#000002"
 _SERIES = tuple(f"#0000a{slot}" for slot in range(8))
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+#: For plots that live elsewhere: the series' placeholders and marks, and the placeholder of text.
+SERIES, MARKERS, INK = _SERIES, _MARKERS, _INK
 _STYLE: Mapping[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "softcert",

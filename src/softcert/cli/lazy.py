@@ -16,6 +16,7 @@ COMMANDS = {
     "compare": "compare:compare",
     "eval": "evaluate:evaluate",
     "gate": "gate:gate",
+    "history": "history:history",
     "infer": "infer:infer",
     "judge": "judge:judge",
     "replay": "replay:replay",
