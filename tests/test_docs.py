@@ -10,6 +10,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from click import Group
 from click.testing import CliRunner
 
 from softcert.backends import load
@@ -110,7 +111,10 @@ def test_every_option_in_the_docs_exists():
             words = shlex.split(line, comments=True)
             if words[0].startswith("-"):
                 continue
-            options = {o for p in main.commands[words[0]].params for o in (*p.opts, *p.secondary_opts)}
+            command = main.commands[words[0]]
+            if isinstance(command, Group):
+                command = command.commands[words[1]]
+            options = {o for p in command.params for o in (*p.opts, *p.secondary_opts)}
             assert {w for w in words if w.startswith("--")} <= options, line
 
 
