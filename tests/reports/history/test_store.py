@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing, contextmanager
 from dataclasses import replace
 
 import pytest
@@ -40,6 +41,13 @@ def writer(store, report, *more):
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
+@contextmanager
+def connected(path, **options):
+    """A bare connection, committed and closed."""
+    with closing(sqlite3.connect(path, **options)) as connection, connection:
+        yield connection
+
+
 @pytest.fixture
 def run(build):
     return build("kernel", 1.6, ops=("softmax",), dtypes=("float32",))
@@ -56,7 +64,7 @@ def report(path, runs):
 
 def contents(store):
     """Name of each run, with the number of its figures; the file is checked on the way."""
-    with sqlite3.connect(store) as connection:
+    with connected(store) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
     with open_history(store) as history:
@@ -131,7 +139,7 @@ def test_a_writer_killed_at_any_time_leaves_what_it_had_added(tmp_path, run):
 def test_a_reader_is_not_held_up_by_a_writer(tmp_path, run):
     with open_history(tmp_path / "h", write=True) as history:
         history.add(run)
-    with sqlite3.connect(tmp_path / "h", isolation_level=None) as other:
+    with connected(tmp_path / "h", isolation_level=None) as other:
         other.execute("BEGIN IMMEDIATE")
         other.execute("UPDATE runs SET subject = 'half'")
         with open_history(tmp_path / "h") as history:
@@ -170,9 +178,8 @@ def test_a_file_that_is_no_database_is_refused_and_kept(tmp_path, run):
 
 def test_a_database_of_another_program_is_refused_and_kept(tmp_path, run):
     path = tmp_path / "other"
-    with sqlite3.connect(path) as connection:
+    with connected(path) as connection:
         connection.execute("CREATE TABLE runs (id)")
-    connection.close()
     assert_refused(path, "another program", run)
 
 
@@ -180,9 +187,8 @@ def test_a_newer_form_is_refused_and_kept(tmp_path, run):
     path = tmp_path / "h"
     with open_history(path, write=True) as history:
         history.add(run)
-    with sqlite3.connect(path) as connection:
+    with connected(path) as connection:
         connection.execute("PRAGMA user_version = 2")
-    connection.close()
     assert_refused(path, "form 2, and this softcert reads form 1", run)
 
 
@@ -207,7 +213,7 @@ def test_a_damaged_document_is_noticed(tmp_path, run):
     with open_history(tmp_path / "h", write=True) as history:
         history.add(run)
         (entry,) = history.entries()
-    with sqlite3.connect(tmp_path / "h") as connection:
+    with connected(tmp_path / "h") as connection:
         connection.execute("UPDATE runs SET document = x'00'")
     with open_history(tmp_path / "h") as history, pytest.raises(RequestError, match="damaged at the run"):
         history.run(entry.name)
