@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 import webbrowser
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import mean
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import click
@@ -14,15 +16,14 @@ import click
 from softcert.cli.console import announce
 from softcert.cli.errors import explain, stop_status
 from softcert.cli.judging import Request, judge
-from softcert.cli.options import PATH, request_options, write_result
+from softcert.cli.kept_runs import RUNS, KeptRuns, sources_of
+from softcert.cli.options import PATH, request_options
 from softcert.cli.targets import require_report_extra, require_report_folder
 from softcert.wording import conclusion
 
 if TYPE_CHECKING:
     from softcert.conformance.model import Run
 
-#: The folder of a report that holds a file for each run.
-RUNS = "runs"
 #: What is judged of every backend that runs here, where no subject and no dtype is named: all of theirs
 #: would take most of an hour.
 _DTYPE_OF_ALL = "float32"
@@ -35,6 +36,7 @@ Examples:
   softcert report
   softcert report torch-sdpa-math torch-sdpa-flash numpy --op attention --out comparison
   softcert report scipy --profile full --open
+  softcert report --fresh
 """
 
 
@@ -51,6 +53,9 @@ Examples:
 )
 @request_options("smoke")
 @click.option(
+    "--fresh", is_flag=True, help="Judge every subject again, also those that the folder holds a run of."
+)
+@click.option(
     "--open/--no-open", "show", default=None, help="Open the page in a browser; the default on a terminal."
 )
 def report(
@@ -61,12 +66,17 @@ def report(
     clauses: tuple[str, ...],
     profile: str,
     seed: int,
+    fresh: bool,
     show: bool | None,
 ) -> int:
     """Judge and time each SUBJECT, and write one report.
 
     By default, every backend that runs here, in float32. The exit status is 0 when the report was written,
     whatever it says of the subjects.
+
+    However it ended, the same command goes on where it was: finished runs in DIR/runs are kept where request,
+    machine, versions and sources are the same, and set aside in DIR/earlier where not. Times are always
+    measured anew.
     """
     require_report_extra()
     require_report_folder(folder, RUNS)
@@ -76,8 +86,9 @@ def report(
     request = Request(ops, dtypes, clauses, profile, seed)
     request.validate()
     names = tuple(dict.fromkeys(subjects)) or _all_that_run(ops)
-    runs: list[Run] = []
-    status, interrupt = _judge_each(names, request, Path(folder), runs)
+    campaign = Campaign(names, request, KeptRuns.read(Path(folder), fresh=fresh))
+    interrupt = campaign.proceed()
+    runs, status = campaign.runs, max(campaign.refused.values(), default=0)
     if runs and interrupt is None:
         runs, interrupt = _timed(runs)
     if runs:
@@ -118,38 +129,82 @@ def _asked_of(name: str, request: Request) -> Request:
     return replace(request, ops=tuple(op for op in request.ops if op in has) or request.ops)
 
 
-def _judge_each(
-    names: tuple[str, ...], request: Request, folder: Path, runs: list[Run]
-) -> tuple[int, KeyboardInterrupt | None]:
-    """Judge the subjects in turn; one that cannot be judged does not cost the others.
+@dataclass
+class Campaign:
+    """The subjects of one report, and how far it came.
 
-    Parameters
+    Attributes
     ----------
-    runs : takes each run as it is reached.
-
-    Returns
-    -------
-    The exit status, 0 or that of the gravest error, and what stopped the command if something did.
+    kept : finished runs, which are not made again.
+    reached : the run of each subject that has one by now.
+    refused : the exit status of each subject that cannot be judged; it costs no other.
+    seconds : how long each subject took that was judged here.
     """
-    status = 0
-    stems: list[str] = []
-    for number, name in enumerate(names, 1):
+
+    names: tuple[str, ...]
+    request: Request
+    kept: KeptRuns
+    reached: dict[str, Run] = field(default_factory=dict)
+    refused: dict[str, int] = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)
+
+    @property
+    def runs(self) -> list[Run]:
+        """The runs that were reached, in the order of the subjects."""
+        return [self.reached[name] for name in self.names if name in self.reached]
+
+    @property
+    def missing(self) -> list[str]:
+        """The subjects that are neither reached nor refused."""
+        return [name for name in self.names if name not in self.reached and name not in self.refused]
+
+    def proceed(self) -> KeyboardInterrupt | None:
+        """Take all that is kept, then judge the others; return what stopped this, if something did."""
+        for step in (self._take, self._judge):
+            for name in self.missing:
+                interrupt = self._attempt(step, name)
+                if interrupt is not None:
+                    announce(
+                        "softcert: stopped; the report holds what was reached, and the same command goes on."
+                    )
+                    return interrupt
+        return None
+
+    def _attempt(
+        self, step: Callable[[str], KeyboardInterrupt | None], name: str
+    ) -> KeyboardInterrupt | None:
         try:
-            run, interrupt = judge(name, _asked_of(name, request), label=f"[{number}/{len(names)}] {name}")
-            runs.append(run)
-            stems.append(_keep(run, folder, stems))
-            announce(conclusion(run))
+            interrupt = step(name)
         except KeyboardInterrupt as error:
-            interrupt = error
+            return error
         except Exception as error:  # noqa: BLE001 -- what befalls one subject must not cost the others
-            sentence, gravity = explain(error)
+            sentence, self.refused[name] = explain(error)
             announce(f"softcert: {name}: {sentence}")
-            status = max(status, gravity)
-            continue
-        if interrupt is not None:
-            announce("softcert: stopped; the report holds what was reached.")
-            return status, interrupt
-    return status, None
+            return None
+        if name in self.reached:
+            announce(conclusion(self.reached[name]))
+        return interrupt
+
+    def _take(self, name: str) -> None:
+        run = self.kept.take(name, _asked_of(name, self.request))
+        if run is not None:
+            self.reached[name] = run
+
+    def _judge(self, name: str) -> KeyboardInterrupt | None:
+        sources, started = sources_of(name), perf_counter()
+        run, interrupt = judge(name, _asked_of(name, self.request), label=self._title(name))
+        self.seconds.append(perf_counter() - started)
+        self.reached[name] = self.kept.keep(run, sources)
+        return interrupt
+
+    def _title(self, name: str) -> str:
+        """What the bar says: the subject's number, and how long those behind it will take at this pace."""
+        title = f"[{self.names.index(name) + 1}/{len(self.names)}] {name}"
+        later = len(self.missing) - 1
+        if not self.seconds or not later:
+            return title
+        minutes, seconds = divmod(round(mean(self.seconds) * later), 60)
+        return f"{title} (then {later} more, some {minutes}:{seconds:02d})"
 
 
 def _timed(runs: list[Run]) -> tuple[list[Run], KeyboardInterrupt | None]:
@@ -164,21 +219,6 @@ def _timed(runs: list[Run]) -> tuple[list[Run], KeyboardInterrupt | None]:
         announce("softcert: stopped; the report goes without speeds.")
         return runs, interrupt
     return [replace(run, speed=speeds[position]) for position, run in enumerate(runs)], None
-
-
-def _keep(run: Run, folder: Path, used: Sequence[str]) -> str:
-    """Write one finished run at once, so that nothing that comes later can lose it.
-
-    Returns
-    -------
-    The stem of its file's name, which is none of those used.
-    """
-    from softcert.conformance.wire.runs import dumps, run_to_json
-    from softcert.reports.filenames import unused_stem
-
-    stem = unused_stem(run.name, used)
-    write_result(str(folder / RUNS / f"{stem}.json"), dumps(run_to_json(run)))
-    return stem
 
 
 def _write(runs: list[Run], folder: Path) -> Path:

@@ -1,0 +1,188 @@
+"""A report that was ended in any way goes on where it was, and never mixes what was asked differently."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from click.testing import CliRunner
+
+from softcert.cli import main
+from softcert.conformance.wire.runs import read_report, read_run
+
+pytest.importorskip("matplotlib")
+
+ASKED = ("--op", "softmax", "--dtype", "float32", "--clause", "stability.nan", "--profile", "smoke")
+#: Counts its loadings, and hangs in its first call while a file says so.
+KERNEL = """
+import pathlib, time
+import numpy as np
+
+here = pathlib.Path(__file__)
+
+def f(x, axis=-1):
+    while here.with_suffix(".hold").exists():
+        here.with_suffix(".held").touch()
+        time.sleep(0.05)
+    terms = np.exp(x - np.max(x, axis=axis, keepdims=True, initial=-np.inf))
+    return terms / np.sum(terms, axis=axis, keepdims=True)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        "softcert.reports.speed.measure", lambda subjects, *_: dict.fromkeys(range(len(subjects)), ())
+    )
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.py").write_text(KERNEL)
+    return tmp_path
+
+
+@pytest.fixture
+def judged(monkeypatch):
+    """The subjects that are judged from now on."""
+    from softcert.conformance import check
+
+    names = []
+
+    def counting(subject, **keywords):
+        names.append(subject)
+        return check(subject, **keywords)
+
+    monkeypatch.setattr("softcert.conformance.check", counting)
+    return names
+
+
+def report(*args):
+    return CliRunner().invoke(main, ["report", *args, *ASKED, "--no-open"])
+
+
+def runs_of(folder):
+    return {path.name for path in folder.iterdir()} if folder.exists() else set()
+
+
+def wait_for(condition, seconds=90):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_a_finished_run_is_kept_and_told(folder, judged):
+    assert report("a.py:f").exit_code == 0
+    again = report("a.py:f", "b.py:f")
+    assert again.exit_code == 0, again.output
+    assert judged == ["a.py:f", "b.py:f"]
+    assert "a.py:f: kept from 20" in again.stderr
+    assert [run.subject for run in read_report(folder / "report" / "report.json")] == ["a.py:f", "b.py:f"]
+    assert runs_of(folder / "report" / "earlier") == set()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_a_report_that_was_ended_half_way_goes_on(folder, judged, number):
+    (folder / "b.hold").touch()
+    command = [sys.executable, "-m", "softcert", "report", "a.py:f", "b.py:f", *ASKED, "--no-open"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        wait_for((folder / "b.held").exists)
+        process.send_signal(number)
+        process.communicate(timeout=60)
+    finished = read_run(folder / "report" / "runs" / "a.py_f.json")
+    (folder / "b.hold").unlink()
+    result = report("a.py:f", "b.py:f")
+    assert result.exit_code == 0, result.output
+    assert judged == ["b.py:f"]
+    first, second = read_report(folder / "report" / "report.json")
+    assert first.environment["date"] == finished.environment["date"]
+    assert not second.request.get("stopped")
+    assert {v.status for v in second.verdicts} == {"pass"}
+
+
+def test_what_was_being_written_when_it_was_killed_counts_for_nothing(folder):
+    report("a.py:f")
+    runs = folder / "report" / "runs"
+    half = runs / ".b.py_f.json.abc.tmp"
+    half.write_text((runs / "a.py_f.json").read_text()[:500])
+    os.utime(half, (0, 0))
+    assert report("a.py:f").exit_code == 0
+    assert runs_of(runs) == {"a.py_f.json"}
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        (("--seed", "1"), "--seed is now 1, and was 0"),
+        (("--dtype", "float64"), "--dtype is now float64, float32, and was float32"),
+        (("--clause", "purity.axis"), "--clause is now"),
+        (("--fresh",), "judged anew"),
+    ],
+)
+def test_another_request_sets_the_run_aside(folder, judged, option, words):
+    report("a.py:f")
+    path = folder / "report" / "runs" / "a.py_f.json"
+    before = path.read_text()
+    result = report("a.py:f", *option)
+    assert result.exit_code == 0, result.output
+    assert words in result.stderr
+    assert len(judged) == 2
+    assert (folder / "report" / "earlier" / path.name).read_text() == before
+    assert path.read_text() != before
+    report("a.py:f", *option)
+    assert runs_of(folder / "report" / "earlier") >= {path.name}
+
+
+def test_a_subject_that_changed_is_judged_again(folder, judged):
+    report("a.py:f", "b.py:f")
+    (folder / "a.py").write_text(KERNEL.replace("x - ", ""))
+    result = report("a.py:f")
+    assert "its files, or those of softcert, have changed" in result.stderr
+    assert judged == ["a.py:f", "b.py:f", "a.py:f"]
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "words"),
+    [
+        ("processor", "Another", "and was Another"),
+        ("python", "CPython 2.7", "the python is now"),
+        ("versions", {"numpy": "1.0", "softcert": "0.0.1"}, "softcert is now"),
+        ("sources", None, "have changed"),
+    ],
+)
+def test_another_machine_or_version_sets_the_run_aside(folder, judged, part, value, words):
+    report("a.py:f")
+    path = folder / "report" / "runs" / "a.py_f.json"
+    document = json.loads(path.read_text())
+    document["environment"][part] = value
+    path.write_text(json.dumps(document))
+    result = report("a.py:f")
+    assert words in result.stderr
+    assert len(judged) == 2
+
+
+@pytest.mark.parametrize("damage", [lambda text: text[:1000], lambda _: "", lambda _: '{"schema": 1}'])
+def test_a_damaged_run_is_set_aside_in_one_sentence(folder, judged, damage):
+    report("a.py:f")
+    path = folder / "report" / "runs" / "a.py_f.json"
+    path.write_text(damage(path.read_text()))
+    left = path.read_text()
+    result = report("a.py:f")
+    assert result.exit_code == 0, result.output
+    (told,) = [line for line in result.stderr.splitlines() if "earlier" in line]
+    assert str(path.relative_to(folder)) in told
+    assert (folder / "report" / "earlier" / path.name).read_text() == left
+    assert len(judged) == 2
+
+
+def test_what_stands_in_the_way_of_setting_aside_is_refused(folder):
+    report("a.py:f")
+    (folder / "report" / "earlier").touch()
+    result = report("a.py:f", "--fresh")
+    assert result.exit_code == 2
+    assert "cannot set" in result.stderr
+    assert runs_of(folder / "report" / "runs") == {"a.py_f.json"}
