@@ -22,7 +22,7 @@ nox.needs_version = ">=2024.4.15"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_venv = "yes"
 # In this order of definition; tests come last, so that a run ends with their summary.
-nox.options.sessions = ["lint", "types", "docs", "site", "wheel", "triton", "tests"]
+nox.options.sessions = ["lint", "types", "docs", "site", "wheel", "triton", "browser", "tests"]
 
 #: Paths that ruff reads; the links in src/softcert lead to the rooms, which are listed themselves.
 PYTHON_SOURCES = (
@@ -206,6 +206,19 @@ def gpu(session: nox.Session) -> None:
             )  # fmt: skip
     figures = folder / "kernels.json"
     session.run("python", "benchmarks/gpu_kernels.py", "--json", str(figures), env=environment, external=True)
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """Open report pages in Chromium, which apt-get installs where there is none and it may."""
+    found = any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")))
+    if not found and os.geteuid() == 0 and shutil.which("apt-get"):
+        session.run("apt-get", "update", "-qq", external=True)
+        session.run("apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium", external=True)
+    install(session, "-e", ".[browser,report,test]")
+    # A skip would tell nothing here.
+    session.env["SOFTCERT_REQUIRE_BROWSER"] = "1"
+    session.run("pytest", "-q", *(session.posargs or ["tests/reports/test_browser.py"]))
 
 
 @nox.session
