@@ -8,9 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+import xml.etree.ElementTree as ET
+from importlib.resources import files
 
 import pytest
 from click.testing import CliRunner
+from jsonschema import Draft202012Validator
+from referencing import Registry, Resource
 
 from softcert.cli import main
 from softcert.conformance.wire.runs import read_report, read_run
@@ -45,6 +49,15 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def published():
+    """A validator of report.json by the published schemas and their own library alone."""
+    folder = files("softcert.conformance") / "schemas"
+    documents = [json.loads(path.read_text(encoding="utf-8")) for path in folder.iterdir()]
+    registry = Registry().with_resources([(d["$id"], Resource.from_contents(d)) for d in documents])
+    return Draft202012Validator({"$ref": "urn:softcert:schema:run-1#report"}, registry=registry)
+
+
 @pytest.fixture
 def judged(monkeypatch):
     """The subjects that are judged from now on."""
@@ -73,6 +86,29 @@ def wait_for(condition, seconds=90):
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+def test_the_files_of_a_report_are_what_their_schemas_say(tmp_path, published):
+    arguments = ("numpy", "numpy-naive", "--clause", "logistic.two-classes", "--out", str(tmp_path))
+    assert report(*arguments).exit_code == 0
+    document = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    published.validate(document)
+    naive = document["runs"][1]
+    assert naive["speed"]
+    assert [v["status"] for v in naive["verdicts"]] == ["fail", "pass"]
+    for path, value in ((("speed", 0, "seconds"), "soon"), (("verdicts", 0, "witness", "seed"), None)):
+        *place, last = path
+        part = json.loads(json.dumps(document))
+        target = part["runs"][1]
+        for step in place:
+            target = target[step]
+        target[last] = value
+        assert not published.is_valid(part)
+    suites = ET.parse(tmp_path / "junit.xml").getroot().findall("testsuite")
+    assert [(s.get("name"), s.get("tests"), s.get("failures")) for s in suites] == [
+        ("numpy", "2", "0"),
+        ("numpy-naive", "2", "1"),
+    ]
 
 
 def test_a_finished_run_is_kept_and_told(folder, judged):
