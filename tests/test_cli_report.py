@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
+from contextlib import contextmanager
 from importlib.resources import files
 
 import pytest
@@ -222,3 +224,19 @@ def test_what_stands_in_the_way_of_setting_aside_is_refused(folder):
     assert result.exit_code == 2
     assert "cannot set" in result.stderr
     assert runs_of(folder / "report" / "runs") == {"a.py_f.json"}
+
+
+def test_the_bar_says_which_subject_of_how_many_and_how_long_the_others_take(folder, monkeypatch):
+    titles = []
+
+    @contextmanager
+    def bar(title):
+        titles.append(title)
+        yield lambda _step: None
+
+    monkeypatch.setattr("softcert.cli.judging.progress_bar", bar)
+    (folder / "c.py").write_text(KERNEL)
+    report("a.py:f", "b.py:f", "c.py:f")
+    first, second, third = titles
+    assert (first, third) == ("[1/3] a.py:f", "[3/3] c.py:f")
+    assert re.fullmatch(r"\[2/3, then about \d+:\d\d\] b\.py:f", second)

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column
 from rich.text import Text
 
 from softcert.cli.grades import grade_lines
@@ -26,6 +34,7 @@ if TYPE_CHECKING:
 #: Width of tables that are not written to a terminal: enough that no row of ours wraps.
 PIPE_WIDTH = 120
 
+_GIVES_WAY = Column(ratio=1, no_wrap=True, overflow="ellipsis")
 _STYLES = {"fail": "bold red", "error": "bold red", "vacuous": "yellow", "xfail": "yellow"}
 _ENDINGS = {
     "broken": "bold red",
@@ -62,13 +71,14 @@ def count_bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
         yield lambda _done, _total, _what: None
         return
     columns = (
-        TextColumn("[progress.description]{task.description}"),
+        # What is being done now gives way first where the terminal is narrow: the remaining time stays.
+        TextColumn("[progress.description]{task.description}", table_column=_GIVES_WAY),
         BarColumn(bar_width=24),
-        TextColumn("{task.completed}/{task.total}"),
+        MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
+    with Progress(*columns, console=Console(file=sys.stderr), transient=True, expand=True) as bar:
         task = bar.add_task(escape(title), total=None)
 
         def show(done: int, total: int, what: str) -> None:

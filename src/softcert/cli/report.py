@@ -199,12 +199,12 @@ class Campaign:
 
     def _title(self, name: str) -> str:
         """What the bar says: the subject's number, and how long those behind it will take at this pace."""
-        title = f"[{self.names.index(name) + 1}/{len(self.names)}] {name}"
+        place = f"{self.names.index(name) + 1}/{len(self.names)}"
         later = len(self.missing) - 1
-        if not self.seconds or not later:
-            return title
-        minutes, seconds = divmod(round(mean(self.seconds) * later), 60)
-        return f"{title} (then {later} more, some {minutes}:{seconds:02d})"
+        if self.seconds and later:
+            minutes, seconds = divmod(round(mean(self.seconds) * later), 60)
+            place += f", then about {minutes}:{seconds:02d}"
+        return f"[{place}] {name}"
 
 
 def _timed(runs: list[Run]) -> tuple[list[Run], KeyboardInterrupt | None]:
