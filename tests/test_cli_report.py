@@ -189,7 +189,7 @@ def test_a_subject_that_changed_is_judged_again(folder, judged):
         ("processor", "Another", "and was Another"),
         ("python", "CPython 2.7", "the python is now"),
         ("versions", {"numpy": "1.0", "softcert": "0.0.1"}, "softcert is now"),
-        ("sources", None, "have changed"),
+        ("sources", "0" * 24, "have changed"),
     ],
 )
 def test_another_machine_or_version_sets_the_run_aside(folder, judged, part, value, words):
