@@ -198,6 +198,7 @@ class Worker:
             "repeat": call.repeat,
             "masked": call.mask is not None,
             "measured": call.measured,
+            "timed": call.timed,
         }
         allowed = self._allowance(call)
         try:
@@ -236,7 +237,8 @@ class Worker:
         count = int(reply["results"])
         values, distinct = arrays[:count], arrays[count:] or None
         memory = reply["peak_bytes"], reply["kept_bytes"]
-        return Output(values, float(reply["seconds"]), distinct, tuple(reply["side_effects"]), *memory)
+        effects = tuple(reply["side_effects"])
+        return Output(values, float(reply["seconds"]), distinct, effects, *memory, str(reply["clock"]))
 
     def _hung(self, call: Call, allowed: float) -> Failure:
         assert self._process is not None  # noqa: S101 - it was just asked

@@ -91,6 +91,7 @@ class Call:
     layout : how the operands lie in memory when the kernel sees them, one of `LAYOUTS`.
     repeat : how often to call in a row on the same operands.
     measured : whether the memory that the call takes is to be measured.
+    timed : its time is what is asked for, so that work on a GPU is timed by the GPU itself.
     """
 
     op: str
@@ -100,6 +101,7 @@ class Call:
     repeat: int = 1
     mask: Array | None = None
     measured: bool = False
+    timed: bool = False
 
     @property
     def arrays(self) -> tuple[Array, ...]:
@@ -124,6 +126,8 @@ class Output:
     side_effects : names of what the call disturbed, of `SIDE_EFFECTS`.
     peak_bytes : how much memory the process took at most beyond what it had before, where that was asked.
     kept_bytes : how much of it it holds when the calls are over, the same.
+    clock : what `seconds` was measured with: "wall", around the kernel; on a GPU, where the call was `timed`,
+        "cuda-events" or "cuda-graph", around its work there alone.
     """
 
     values: tuple[Array, ...]
@@ -132,6 +136,7 @@ class Output:
     side_effects: tuple[str, ...] = ()
     peak_bytes: int | None = None
     kept_bytes: int | None = None
+    clock: str = "wall"
 
     @property
     def value(self) -> Array:

@@ -70,7 +70,8 @@ def serve(connection: socket.socket, backend: Backend, limits: Mapping[str, int]
 def _call_of(header: Mapping[str, Any], arrays: tuple[Array, ...]) -> Call:
     operands, mask = (arrays[:-1], arrays[-1]) if header["masked"] else (arrays, None)
     params, layout = header["params"], header["layout"]
-    return Call(header["op"], operands, params, layout, header["repeat"], mask, header["measured"])
+    asked = header["measured"], header["timed"]
+    return Call(header["op"], operands, params, layout, header["repeat"], mask, *asked)
 
 
 def _answer(connection: socket.socket, reply: Reply, state: Mapping[str, Any]) -> None:
@@ -85,6 +86,7 @@ def _answer(connection: socket.socket, reply: Reply, state: Mapping[str, Any]) -
         "side_effects": list(reply.side_effects),
         "peak_bytes": reply.peak_bytes,
         "kept_bytes": reply.kept_bytes,
+        "clock": reply.clock,
     }
     wire.send(connection, header, (*reply.values, *(reply.distinct or ())))
 

@@ -4,7 +4,7 @@ import pytest
 
 from softcert.backends.types import Backend
 from softcert.conformance.wire.runs import run_to_json, validate
-from softcert.reports.speed import measure
+from softcert.reports.speed import Stopwatch, measure
 
 SHAPES = ((8, 16), (2, 64))
 
@@ -29,6 +29,13 @@ def test_figures_are_consistent():
     assert 0 < low <= row["seconds"] <= high
     assert row["bytes_per_second"] == pytest.approx(3 * 8 * 16 * 4 / row["seconds"])
     assert row["copy_bytes_per_second"] > 0
+    assert row["memory_bytes_per_second"] > 0
+    assert len(row["samples"]) == 3
+    low, high = row["interval"]
+    assert min(row["samples"]) == low <= row["seconds"] <= high == max(row["samples"])
+    assert row["copy_share"] == pytest.approx(row["bytes_per_second"] / row["copy_bytes_per_second"])
+    assert row["operations"] == 4 * 8 * 16
+    assert row["peak_bytes"] >= 0
 
 
 @pytest.mark.parametrize("op", ["attention", "attention_lse", "attention_vjp", "attention_merge"])
@@ -41,6 +48,8 @@ def test_attention_is_timed_by_heads_queries_keys_and_features(op):
         assert "flops_per_second" not in row
     else:
         assert row["flops_per_second"] == pytest.approx(terms * 2 * 8 * 16 * 4 / row["seconds"])
+        share = row["flops_per_second"] / row["matrix_flops_per_second"]
+        assert row["matrix_share"] == pytest.approx(share)
     read_and_written = {
         "attention": 2 * (64 + 128 + 128 + 64),
         "attention_lse": 2 * (64 + 128 + 128 + 64) + 4 * 16,
@@ -48,6 +57,20 @@ def test_attention_is_timed_by_heads_queries_keys_and_features(op):
         "attention_merge": 3 * (2 * 64 + 4 * 16),
     }[op]
     assert row["bytes_per_second"] == pytest.approx(read_and_written / row["seconds"])
+
+
+def test_progress_counts_the_rounds():
+    seen = []
+    with Stopwatch(["numpy"]) as stopwatch:
+        rows = list(
+            stopwatch.rows(["softmax"], ["float32"], SHAPES, 2, progress=lambda *step: seen.append(step))
+        )
+    assert len(rows) == 2
+    assert [done for done, _, _ in seen] == list(range(6))
+    assert {(total, what) for _, total, what in seen} == {
+        (6, "softmax float32 8 x 16"),
+        (6, "softmax float32 2 x 64"),
+    }
 
 
 def test_rows_fit_the_published_schema():
