@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from softcert.reports.speed import Growth
+
 #: Symbol and word of each status: never told by colour alone.
 SYMBOLS: Mapping[str, str] = {
     "fail": "✗",
@@ -101,6 +103,15 @@ def seconds(value: float) -> str:
         if value < limit:
             return f"{number(value * factor, 3)} {unit}"
     return f"{number(value, 3)} s"
+
+
+def described_growth(growth: Growth) -> str:
+    """Return how the time of an op grows: "softmax float32, 64 rows: time grows as n^1.02 ..."."""
+    found = growth.interval
+    within = f" [{number(found.low, 3)}, {number(found.high, 3)}]" if found else ""
+    lengths = f"{growth.lengths[0]} to {growth.lengths[-1]}"
+    where = f"{growth.op} {growth.dtype}, {growth.fixed}"
+    return f"{where}: time grows as {growth.what}^{number(growth.exponent, 3)}{within}, {lengths}"
 
 
 def command_line(subject: str, request: Mapping[str, object], every_clause: Iterable[str] = ()) -> str:

@@ -402,7 +402,7 @@ def test_a_subject_that_fails_does_not_cost_the_others(tmp_path):
 def test_a_report_on_every_backend_is_in_float32(tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     module = importlib.import_module("softcert.cli.report")
-    monkeypatch.setattr(module, "_all_that_run", lambda ops: ("numpy-naive",))
+    monkeypatch.setattr(module, "all_that_run", lambda ops: ("numpy-naive",))
     wanted = ("--op", "softmax", "--clause", "logistic.two-classes", "--no-open", "--out", tmp_path)
     result = run("report", *wanted)
     assert "float32; --dtype asks for others" in result.stderr

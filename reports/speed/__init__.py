@@ -20,6 +20,7 @@ __all__ = [
     "Growth",
     "Interval",
     "Problem",
+    "Shape",
     "Stopwatch",
     "Unmeasured",
     "growths",

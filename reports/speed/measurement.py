@@ -10,6 +10,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from statistics import median
+from time import sleep
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from softcert.backends import Limits as CallLimits
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 ROUNDS = 9
 #: Calls of a subject in a round, each on other inputs, of which the fastest counts.
 _CALLS = 2
+#: Seconds before a subject is asked: threads of the one before spin for a while, and take its cores.
+_REST = 0.02
 #: Seconds in a subject's own code after which it is asked no more on one shape, once it has two rounds.
 _PATIENCE = 30.0
 #: The fewest rounds of which quartiles can be told.
@@ -179,6 +182,7 @@ class Stopwatch:
             if times.worn:
                 continue
             outputs: list[Output] = []
+            sleep(_REST)
             for call in calls:
                 reply = self._workers[position].call(replace(call, timed=True))
                 if isinstance(reply, Failure):
@@ -219,8 +223,9 @@ class Stopwatch:
             "clock": clock,
             "bytes": traffic,
             "bytes_per_second": traffic / seconds,
-            "copy_bytes_per_second": median(limit.copy for limit in limits),
-            "memory_bytes_per_second": median(limit.memory for limit in limits),
+            # A limit is what was reached once.
+            "copy_bytes_per_second": max(limit.copy for limit in limits),
+            "memory_bytes_per_second": max(limit.memory for limit in limits),
             "error_ulp": examined.error_ulp,
             "margin": examined.margin,
         }
@@ -248,7 +253,7 @@ def _state(wrong: str, impossible: str, samples: Sequence[float], limits: Sequen
     if impossible:
         return {"status": "invalid", "reason": impossible}
     beside = unrest([limit.copy for limit in limits])
-    for what, found in (("its times", unrest(samples)), ("those of the copy beside it", beside)):
+    for what, found in (("the rounds", unrest(samples)), ("the copies beside it", beside)):
         if found > NOISY:
             reason = f"the quartiles of {what} lie {100 * found:.0f} % of the median apart"
             return {"status": "noisy", "reason": f"{reason} ({100 * NOISY:.0f} % at most)"}
@@ -259,7 +264,7 @@ def _rates(problem: Problem, seconds: float, limits: Sequence[Limits]) -> Row:
     row: Row = {} if problem.operations is None else {"operations": problem.operations}
     if problem.flops is not None:
         row["flops_per_second"] = problem.flops / seconds
-        row["matrix_flops_per_second"] = median(limit.matrix for limit in limits if limit.matrix is not None)
+        row["matrix_flops_per_second"] = max(limit.matrix for limit in limits if limit.matrix is not None)
     return row
 
 

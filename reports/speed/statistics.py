@@ -36,7 +36,7 @@ class Growth(NamedTuple):
 
     Attributes
     ----------
-    what : what the lengths are of: "n", "L = S" or "S".
+    what : what the lengths are of: n, L queries or S keys.
     fixed : the axes that stay, in words.
     lengths : those that the exponent was fitted over.
     exponent : of the length.
@@ -85,7 +85,7 @@ def place_on_ladder(op: str, shape: Sequence[int]) -> tuple[str, str, int]:
     heads, queries, keys, features = shape
     fixed = f"{heads} heads, {features} features"
     if queries == keys:
-        return "L = S", fixed, int(keys)
+        return "L", f"{fixed}, S = L", int(keys)
     return "S", f"{fixed}, {queries} quer{'y' if queries == 1 else 'ies'}", int(keys)
 
 

@@ -48,7 +48,7 @@ def rows(power, lengths=(64, 128, 256, 512), noise=0.0, op="attention"):
 @pytest.mark.parametrize("power", [1.0, 2.0])
 def test_the_exponent_is_found_over_the_largest_lengths(power):
     (found,) = growths(rows(power))
-    assert (found.what, found.fixed, found.lengths) == ("L = S", "8 heads, 64 features", (128, 256, 512))
+    assert (found.what, found.fixed, found.lengths) == ("L", "8 heads, 64 features, S = L", (128, 256, 512))
     assert found.exponent == pytest.approx(power)
     (found,) = growths(rows(power, noise=0.3))
     assert found.interval.low < power < found.interval.high
@@ -59,7 +59,7 @@ def test_ladders_are_told_apart():
     softmax = list(rows(1.0, op="softmax"))
     found = growths([*rows(2.0), *decode, *softmax, *softmax[:1]])
     assert [(g.op, g.what, round(g.exponent)) for g in found] == [
-        ("attention", "L = S", 2),
+        ("attention", "L", 2),
         ("attention", "S", 1),
         ("softmax", "n", 1),
     ]

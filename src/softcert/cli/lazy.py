@@ -11,6 +11,7 @@ import click
 #: Where each subcommand lives, as module and name below `softcert.cli`.
 COMMANDS = {
     "backends": "listing:backends",
+    "bench": "bench:bench",
     "cases": "cases:cases",
     "check": "check:check",
     "compare": "compare:compare",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import webbrowser
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean
@@ -18,6 +18,7 @@ from softcert.cli.errors import explain, stop_status
 from softcert.cli.judging import Request, judge
 from softcert.cli.kept_runs import RUNS, KeptRuns, sources_of
 from softcert.cli.options import PATH, request_options
+from softcert.cli.subjects import all_that_run, ops_of
 from softcert.cli.targets import require_report_extra, require_report_folder
 from softcert.wording import conclusion
 
@@ -85,7 +86,7 @@ def report(
         announce(f"every backend, in {_DTYPE_OF_ALL}; --dtype asks for others.")
     request = Request(ops, dtypes, clauses, profile, seed)
     request.validate()
-    names = tuple(dict.fromkeys(subjects)) or _all_that_run(ops)
+    names = tuple(dict.fromkeys(subjects)) or all_that_run(ops)
     campaign = Campaign(names, request, KeptRuns.read(Path(folder), fresh=fresh))
     interrupt = campaign.proceed()
     runs, status = campaign.runs, max(campaign.refused.values(), default=0)
@@ -100,32 +101,13 @@ def report(
     return status if interrupt is None else stop_status(interrupt)
 
 
-def _all_that_run(ops: Sequence[str]) -> tuple[str, ...]:
-    """Names of the backends that run here and, where ops are asked for, have one of them; no slow one."""
-    from softcert.backends import available, is_slow
-
-    names = tuple(name for name, state in available().items() if state.runs and not is_slow(name))
-    return tuple(name for name in names if not ops or set(ops) & set(_ops_of(name)))
-
-
-def _ops_of(name: str) -> tuple[str, ...]:
-    """Ops of a registered backend; none of one that cannot be loaded."""
-    from softcert.backends import SubjectError, Worker
-
-    try:
-        with Worker(name) as worker:
-            return tuple(worker.description.ops)
-    except SubjectError:
-        return ()
-
-
 def _asked_of(name: str, request: Request) -> Request:
     """The request without ops that a registered backend lacks, as long as it has one of them."""
     from softcert.backends import available
 
     if len(request.ops) < 2 or name not in available():
         return request
-    has = _ops_of(name)
+    has = ops_of(name)
     return replace(request, ops=tuple(op for op in request.ops if op in has) or request.ops)
 
 
