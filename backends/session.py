@@ -90,7 +90,11 @@ class Session:
             for nbytes in {a.nbytes for a in call.operands} | _result_sizes(call):
                 poison_free_memory(nbytes)
             views = [operand.fresh_view() for operand in operands]
+            if watch and call.timed:
+                # What is made around the kernel counts where memory is judged, and not where it is told.
+                watch = memory.Peak()
             seconds, results, beside = _timed(kernel, views, call)
+            within = watch.bytes() if watch and call.timed else None
             effects.update(dict.fromkeys(beside))
             fastest = min(fastest, seconds)
             # Copied before the operands are put right, in whose memory they may lie.
@@ -106,7 +110,7 @@ class Session:
                 operand.release()
         assert last is not None  # noqa: S101 - at least one repetition ran
         peak, kept = (watch.bytes(), watch.kept()) if watch else (None, None)
-        return Output(last, fastest, distinct, tuple(effects), peak, kept)
+        return Output(last, fastest, distinct, tuple(effects), peak if within is None else within, kept)
 
     def _remember(self, results: Sequence[Array], values: Sequence[Array], found: Sequence[str]) -> None:
         """Keep the results, and copies of them, for later calls to be seen changing them."""

@@ -91,7 +91,8 @@ class Call:
     layout : how the operands lie in memory when the kernel sees them, one of `LAYOUTS`.
     repeat : how often to call in a row on the same operands.
     measured : whether the memory that the call takes is to be measured.
-    timed : its time is what is asked for, so that work on a GPU is timed by the GPU itself.
+    timed : its time is what is asked for, so that work on a GPU is timed by the GPU itself; memory is then
+        measured around the kernel alone.
     """
 
     op: str

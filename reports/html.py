@@ -9,11 +9,15 @@ from softcert.conformance.model import STATUSES
 from softcert.reports import summary, wording
 from softcert.reports.kill_matrix import kill_matrix
 from softcert.reports.plots import histogram_plots, length_plots, margin_plots
+from softcert.reports.speed import growths
+from softcert.reports.speed_plots import accuracy_plots, memory_plots, roofline_plots, time_plots
+from softcert.reports.speed_table import HEADINGS, INTRO, speed_lines, valid_rows
 from softcert.reports.statements import statements
 from softcert.reports.templating import environment as _environment
 from softcert.reports.templating import markup as _markup
 from softcert.reports.templating import template as _template
 from softcert.reports.witnesses import worst_witnesses
+from softcert.reports.wording import described_growth
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,7 +53,7 @@ def render_html(runs: Sequence[Run], *, title: str = TITLE) -> str:
         ops=tuple(dict.fromkeys(row.op for row in verdicts.rows)),
         statements=statements(),
         known_clauses=[c for c in dict.fromkeys(row.clause for row in verdicts.rows) if c in statements()],
-        has_speed=any(member.run.speed for member in members),
+        **_speed(members),
         undetected=summary.undetected_controls(members),
         vacuous=summary.notables(members, ["vacuous"]),
         unexamined=summary.notables(members, ["skip", "xfail"]),
@@ -114,6 +118,42 @@ def _plots(
         ),
     )
     return [(title, text, tuple(map(_markup, drawings))) for title, text, drawings in sections if drawings]
+
+
+def _speed(members: Sequence[Subject]) -> Mapping[str, Any]:
+    """Return what the section on speed shows."""
+    sections = (
+        (
+            "Accuracy against speed",
+            "Largest certified error seen, in ulps, of attention in units of its bound, against calls a "
+            "second on the largest shape that most backends were timed on. Down and to the right is better; "
+            "the dashed line joins those that no other one beats in both.",
+            accuracy_plots(members),
+        ),
+        (
+            "Time by length",
+            "Median time, with its interval; a straight line is a power of the length.",
+            time_plots(members),
+        ),
+        (
+            "Roofline",
+            "Operations a second against operations a byte that has to be moved. The lines are what this "
+            "machine did in the same rounds: copies in memory and in a cache, NumPy's product of matrices.",
+            roofline_plots(members),
+        ),
+        (
+            "Memory by length",
+            "Memory that a call takes beyond its operands, its results included.",
+            memory_plots(members),
+        ),
+    )
+    return {
+        "speed_intro": INTRO,
+        "speed_headings": HEADINGS,
+        "speed_lines": speed_lines(members),
+        "speed_growths": [(s.label, described_growth(g)) for s in members for g in growths(valid_rows(s))],
+        "speed_plots": [(head, text, tuple(map(_markup, drawn))) for head, text, drawn in sections if drawn],
+    }
 
 
 def _environments(members: Sequence[Subject]) -> Sequence[tuple[Subject, Sequence[tuple[str, str]]]]:

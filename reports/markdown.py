@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from softcert.conformance.model import STATUSES
 from softcert.reports import summary, wording
 from softcert.reports.kill_matrix import kill_matrix
+from softcert.reports.speed import growths
+from softcert.reports.speed_table import HEADINGS, INTRO, speed_lines, valid_rows
 from softcert.reports.witnesses import ArrayView, CallView, WitnessView, worst_witnesses
-from softcert.reports.wording import above, count, interval, number, seconds
+from softcert.reports.wording import above, count, described_growth, interval, number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -154,18 +156,24 @@ def _array(view: ArrayView) -> str:
 
 def _speed(members: Sequence[Subject]) -> str:
     rows = [
-        (escape(s.label), escape(row["op"]), escape(row["dtype"]), " × ".join(map(str, row["shape"])),
-         seconds(row["seconds"]),
-         *(_rate(row.get(f"{what}_per_second")) for what in ("flops", "bytes", "copy_bytes")))
-        for s in members
-        for row in s.run.speed
-    ]  # fmt: skip
-    head = ["backend", "op", "dtype", "shape", "median time", "GFLOP/s", "GB/s", "copy GB/s"]
-    return _table(head, rows, 3) if rows else ""
-
-
-def _rate(value: float | None) -> str:
-    return "" if value is None else number(value / 1e9, 3)
+        (*map(escape, (line.subject.label, line.op, line.dtype, line.shape)), *line.cells, escape(line.state))
+        for line in speed_lines(members)
+    ]
+    if not rows:
+        return ""
+    table = _table(["backend", "op", "dtype", "shape", *HEADINGS, "state"], rows, len(HEADINGS) + 1)
+    grown = [(s, g) for s in members for g in growths(valid_rows(s))]
+    doubts = [line for line in speed_lines(members) if line.state == "invalid"]
+    blocks = (
+        escape(INTRO),
+        table,
+        _lines(f"- {escape(s.label)}: {escape(described_growth(g))}" for s, g in grown),
+        _lines(
+            f"- **invalid** {escape(x.subject.label)}, {escape(x.op)} {escape(x.shape)}: {escape(x.reason)}"
+            for x in doubts
+        ),
+    )
+    return "\n\n".join(filter(None, blocks))
 
 
 def _rivals() -> str:

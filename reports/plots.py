@@ -26,19 +26,17 @@ if TYPE_CHECKING:
 
     from softcert.conformance.model import Verdict
 
-_INK = "#000001"
+INK = "#000001"
 _RULE = "#000002"
-_SERIES = tuple(f"#0000a{slot}" for slot in range(8))
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-#: For plots that live elsewhere: the series' placeholders and marks, and the placeholder of text.
-SERIES, MARKERS, INK = _SERIES, _MARKERS, _INK
+SERIES = tuple(f"#0000a{slot}" for slot in range(8))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _STYLE: Mapping[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "softcert",
     "text.parse_math": False,
     "font.size": 9,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
+    "text.color": INK,
+    "axes.labelcolor": INK,
     "axes.edgecolor": _RULE,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -48,8 +46,8 @@ _STYLE: Mapping[str, Any] = {
     "grid.linewidth": 0.5,
     "xtick.color": _RULE,
     "ytick.color": _RULE,
-    "xtick.labelcolor": _INK,
-    "ytick.labelcolor": _INK,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
     "lines.linewidth": 1.6,
@@ -104,8 +102,8 @@ def _inline(svg: str, title: str, description: str, prefix: str) -> str:
     svg = re.sub(r"font-family: [^;\"]*;?", "", svg)
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", svg)
     svg = svg.replace("xlink:href=", "href=")
-    svg = svg.replace(_INK, "currentColor").replace(_RULE, "var(--rule)")
-    for slot, colour in enumerate(_SERIES):
+    svg = svg.replace(INK, "currentColor").replace(_RULE, "var(--rule)")
+    for slot, colour in enumerate(SERIES):
         svg = svg.replace(colour, f"var(--series-{slot})")
     svg = re.sub(r'\b(width|height)="[0-9.]+pt" ?', "", svg, count=2)
     names = f'<title id="{prefix}-title">{escape(title)}</title>'
@@ -176,7 +174,7 @@ def _positive(value: float, floor: float) -> float:
 #: With more lengths than this, a plot shows the worst of each doubling.
 _MOST_POINTS = 12
 #: Place of titles above the axes: a fixed one spares the search for room.
-_TITLE = 1.02
+TITLE_PLACE = 1.02
 #: Errors below this are drawn on it: an exact result has no place on a logarithmic axis.
 _FLOOR = 1e-3
 
@@ -190,10 +188,10 @@ def _paint_lengths(
         shared = len(series) > 1 and all(points == bounds[0] for points in bounds)
         for (subject, points), bound in zip(series, bounds, strict=True):
             lengths = [max(n, 1) for n, _, _ in points]
-            colour = _SERIES[subject.slot]
-            axes.plot(lengths, bound, linestyle="--", linewidth=1, color=_INK if shared else colour)
+            colour = SERIES[subject.slot]
+            axes.plot(lengths, bound, linestyle="--", linewidth=1, color=INK if shared else colour)
             errors = [_positive(error, _FLOOR) for _, error, _ in points]
-            axes.plot(lengths, errors, marker=_MARKERS[subject.slot], color=colour)
+            axes.plot(lengths, errors, marker=MARKERS[subject.slot], color=colour)
             _mark_infinite(axes, lengths, errors, subject)
         drawn = [y for line in (*bounds, *([e for _, e, _ in points] for _, points in series)) for y in line]
         axes.set_xscale("log", base=2)
@@ -202,9 +200,9 @@ def _paint_lengths(
             axes.set_ylim(0.1, 10.0)
         ticker = require("matplotlib.ticker")
         axes.xaxis.set_major_locator(ticker.LogLocator(base=2, numticks=7))
-        _plain_ticks(axes.xaxis)
-        _plain_ticks(axes.yaxis)
-        axes.set_title(printable(title), y=_TITLE)
+        plain_ticks(axes.xaxis)
+        plain_ticks(axes.yaxis)
+        axes.set_title(printable(title), y=TITLE_PLACE)
         axes.set(xlabel="row length n", ylabel=f"error / {unit}")
 
     return paint
@@ -225,14 +223,14 @@ def _mark_infinite(axes: Axes, lengths: Sequence[int], errors: Sequence[float], 
             [1.0] * len(infinite),
             transform=axes.get_xaxis_transform(),
             linestyle="none",
-            marker=_MARKERS[subject.slot],
+            marker=MARKERS[subject.slot],
             markerfacecolor="none",
-            color=_SERIES[subject.slot],
+            color=SERIES[subject.slot],
             clip_on=False,
         )
 
 
-def _plain_ticks(axis: Axis) -> None:
+def plain_ticks(axis: Axis) -> None:
     """Label powers as text, without the library's typesetting, and leave the minor ticks out."""
     ticker = require("matplotlib.ticker")
     axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: _power(value)))
@@ -294,17 +292,15 @@ def _paint_histogram(
         width = 0.86 / len(series)
         for index, (subject, bars) in enumerate(series):
             left = [place[lower] + 0.07 + index * width for lower, _, _ in bars]
-            axes.bar(
-                left, [amount for _, _, amount in bars], width, align="edge", color=_SERIES[subject.slot]
-            )
+            axes.bar(left, [amount for _, _, amount in bars], width, align="edge", color=SERIES[subject.slot])
         axes.set_yscale("log", nonpositive="clip")
         axes.set_ylim(bottom=0.5)
         axes.grid(visible=False, axis="x")
-        _plain_ticks(axes.yaxis)
+        plain_ticks(axes.yaxis)
         axes.set_xticks(range(len(edges)), [number(edge, 6) for edge in edges])
         if len(edges) > 8:
             axes.tick_params(axis="x", labelrotation=45, labelsize=7, pad=1)
-        axes.set_title(printable(title), y=_TITLE)
+        axes.set_title(printable(title), y=TITLE_PLACE)
         axes.set(xlabel="error / ulp", ylabel="results")
 
     return paint
@@ -338,17 +334,17 @@ def _paint_margins(op: str, rows: Sequence[GradeRow]) -> Callable[[Axes], None]:
             ticks.append((place + (len(chosen) - 1) / 2, dtype))
             for row in chosen:
                 width = min(row.margin, limit) if not math.isnan(row.margin) else limit
-                axes.barh(place, width, height=0.72, color=_SERIES[row.subject.slot])
+                axes.barh(place, width, height=0.72, color=SERIES[row.subject.slot])
                 axes.text(width, place, f" {number(row.margin, 2)}", va="center", fontsize=8)
                 place += 1
             place += 0.6
-        axes.axvline(1.0, color=_INK, linewidth=1, linestyle="--")
+        axes.axvline(1.0, color=INK, linewidth=1, linestyle="--")
         axes.set_xlim(0, 1.12 * limit)
         axes.set_yticks([tick for tick, _ in ticks], [dtype for _, dtype in ticks])
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
-        axes.set_title(op, y=_TITLE)
+        axes.set_title(op, y=TITLE_PLACE)
         axes.set(xlabel="largest error / bound (1: the bound)")
 
     return paint

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from softcert.cli import main
-from softcert.cli.bench import TIMED
+from softcert.cli.subjects import TIMED
 from softcert.conformance.wire.runs import read_run, validate
 from softcert.reports.speed import Stopwatch
 

@@ -112,7 +112,7 @@ def test_a_report_stopped_while_timing_is_exit_130(tmp_path, monkeypatch):
     def stopped(*_args, **_keywords):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("softcert.reports.speed.measure", stopped)
+    monkeypatch.setattr("softcert.reports.speed.Stopwatch.rows", stopped)
     args = ["report", "numpy", "--op", "softmax", "--dtype", "float32", "--clause", "stability.nan"]
     args += ["--profile", "smoke", "--no-open", "--out", str(tmp_path)]
     result = CliRunner().invoke(main, args)

@@ -240,7 +240,7 @@ class Stopwatch:
         """Memory that a call takes beyond its operands, where that can be seen."""
         if not self.descriptions[position].memory_seen:
             return {}
-        reply = self._workers[position].call(replace(call, measured=True))
+        reply = self._workers[position].call(replace(call, measured=True, timed=True))
         if isinstance(reply, Failure) or reply.peak_bytes is None:
             return {}
         return {"peak_bytes": reply.peak_bytes}

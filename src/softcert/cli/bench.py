@@ -12,15 +12,13 @@ from softcert.cli.console import announce, console, count_bar
 from softcert.cli.errors import REQUEST
 from softcert.cli.options import PATH, SUBJECT, require_known, unique, write_result
 from softcert.cli.speeds import print_speeds
-from softcert.cli.subjects import all_that_run
+from softcert.cli.subjects import TIMED, all_that_run
 from softcert.cli.targets import Targets, subject_files
 
 if TYPE_CHECKING:
     from softcert.conformance.model import Run
     from softcert.reports.speed import Shape, Stopwatch
 
-#: Timed where no op is named.
-TIMED = ("softmax", "attention", "attention_vjp")
 _DTYPE = "float32"
 #: Numbers of an operand beyond which a machine rather swaps than computes.
 _LARGEST = 1 << 28

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+#: Ops that are timed where none is named, of those that there are.
+TIMED = ("softmax", "attention", "attention_vjp")
+
 
 def all_that_run(ops: Sequence[str]) -> tuple[str, ...]:
     """Names of the backends that run here and, where ops are asked for, have one of them; no slow one."""
