@@ -17,6 +17,7 @@ import numpy as np
 
 from softcert.backends.array_kinds import array_kinds
 from softcert.backends.convert import NotAnArrayError, as_result, present, same_bits
+from softcert.backends.device_clock import replayed
 from softcert.backends.exception_text import UnsupportedError, call_foreign
 from softcert.backends.guarded import guarded
 from softcert.backends.ops import OPERANDS
@@ -99,6 +100,7 @@ class AdaptedKernel:
         if returned is None and buffer is not None:
             return buffer
         result = call_foreign(as_result, returned, operands[0].dtype)
+        replayed(self.function, by_place, by_name)
         if result.size == 0 and isinstance(returned, (list, tuple)):
             # A list of nothing has lost every dimension but the first.
             return _of_nothing(result, operands[0].shape, axis, self.op)

@@ -16,6 +16,7 @@ import numpy as np
 
 from softcert.backends.array_kinds import array_kinds
 from softcert.backends.convert import NotAnArrayError, as_results, present, same_bits
+from softcert.backends.device_clock import replayed
 from softcert.backends.exception_text import UnsupportedError, call_foreign
 from softcert.backends.guarded import guarded
 from softcert.backends.harmless import attention_operands, shares_heads
@@ -153,6 +154,7 @@ class AdaptedAttention:
         by_place, by_name = form.arguments([present(operand, arrays) for operand in placed], given)
         returned = call_foreign(self.function, *by_place, **by_name)
         results = call_foreign(as_results, returned, operands[0].dtype, RESULTS[self.op])
+        replayed(self.function, by_place, by_name)
         if form.heads_behind and all(result.ndim >= _WITH_BATCHES - 1 for result in results):
             return tuple(np.swapaxes(result, -2, -3) for result in results)
         return results

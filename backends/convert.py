@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from softcert.backends import device_clock
 from softcert.backends.array_kinds import ON_DEVICE
 from softcert.backends.types import Array, as_dtype
 
@@ -70,7 +71,7 @@ def present(array: Array, kind: str) -> object:
     if kind == "list":
         return array.tolist()
     if kind.startswith(ON_DEVICE):
-        return to_torch(array).to(kind.removeprefix(ON_DEVICE))
+        return device_clock.moved(to_torch(array), kind.removeprefix(ON_DEVICE))
     return to_torch(array) if kind == "torch" else to_namespace(array, kind)
 
 
@@ -91,6 +92,7 @@ def from_torch(tensor: Tensor) -> Array:
     """
     import torch
 
+    device_clock.leaving(tensor)
     try:
         dense = tensor.detach().cpu().resolve_conj().resolve_neg()
         if dense.dtype is torch.bfloat16:

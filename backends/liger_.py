@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 from softcert.backends.contract import Contract
 from softcert.backends.convert import from_torch, to_torch
+from softcert.backends.device_clock import moved
 from softcert.backends.gpu import DEVICE, start
 from softcert.backends.types import Array, Backend
 
@@ -18,7 +19,7 @@ def liger_backend() -> Backend:
     start()
 
     def softmax(x: Array, axis: int = -1) -> Array:
-        rows = to_torch(x).to(DEVICE).movedim(axis, -1).contiguous()
+        rows = moved(to_torch(x), DEVICE).movedim(axis, -1).contiguous()
         return from_torch(liger_softmax(rows).movedim(-1, axis))
 
     return Backend(

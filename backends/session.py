@@ -6,6 +6,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from softcert.backends.adapt_attention import AdaptedAttention
 from softcert.backends.canonical import CanonicalKernel
 from softcert.backends.command import CommandKernel
 from softcert.backends.convert import NotAnArrayError, as_results, same_bits, wait_for
+from softcert.backends.device_clock import ticking
 from softcert.backends.exception_text import call_foreign, describe_exception, raised_by_subject
 from softcert.backends.guarded import GuardedOperand, poison_free_memory
 from softcert.backends.program import ProgramLostError
@@ -83,7 +85,7 @@ class Session:
             if kernel.first_call_differs:
                 effects["first-call-differs"] = None
             effects.update(dict.fromkeys(_environment_restored()))
-        fastest, last, distinct = float("inf"), None, None
+        fastest, last, distinct, told_by = float("inf"), None, None, "wall"
         # A command's memory is that of another process, whose collector gives back when it likes.
         watch = memory.Peak() if call.measured and not isinstance(kernel, CommandKernel) else None
         for _ in range(max(call.repeat, 1)):
@@ -93,10 +95,10 @@ class Session:
             if watch and call.timed:
                 # What is made around the kernel counts where memory is judged, and not where it is told.
                 watch = memory.Peak()
-            seconds, results, beside = _timed(kernel, views, call)
+            seconds, clock, results, beside = _timed(kernel, views, call)
             within = watch.bytes() if watch and call.timed else None
             effects.update(dict.fromkeys(beside))
-            fastest = min(fastest, seconds)
+            fastest, told_by = min((fastest, told_by), (seconds, clock))
             # Copied before the operands are put right, in whose memory they may lie.
             values = tuple(result.copy() for result in results)
             found = self._disturbances(operands, views, results)
@@ -110,7 +112,8 @@ class Session:
                 operand.release()
         assert last is not None  # noqa: S101 - at least one repetition ran
         peak, kept = (watch.bytes(), watch.kept()) if watch else (None, None)
-        return Output(last, fastest, distinct, tuple(effects), peak if within is None else within, kept)
+        held = peak if within is None else within, kept
+        return Output(last, fastest, distinct, tuple(effects), *held, told_by)
 
     def _remember(self, results: Sequence[Array], values: Sequence[Array], found: Sequence[str]) -> None:
         """Keep the results, and copies of them, for later calls to be seen changing them."""
@@ -172,12 +175,16 @@ def _same(some: Sequence[Array], others: Sequence[Array]) -> bool:
 
 def _timed(
     kernel: Kernel, views: list[Array], call: Call
-) -> tuple[float, tuple[Array, ...], tuple[str, ...]]:
-    """Wall time of the kernel, its results as arrays over their own memory, and what it wrote besides."""
+) -> tuple[float, str, tuple[Array, ...], tuple[str, ...]]:
+    """Time of the kernel, what told it, its results as arrays over their own memory, what it wrote besides.
+
+    The wall clock's, but of a call that is timed and computes on a GPU.
+    """
     params: dict[str, Any] = dict(call.params)
     if call.mask is not None:
         *views, params["mask"] = views
     effects: tuple[str, ...] = ()
+    clock = "wall"
     call_it = kernel if isinstance(kernel, ADAPTED) else partial(call_foreign, kernel)
     start = time.perf_counter()
     if isinstance(kernel, CanonicalKernel):
@@ -185,9 +192,12 @@ def _timed(
         seconds, effects = outcome.seconds, outcome.side_effects
         results = outcome.results
     else:
-        returned = call_it(*views, **params)
-        call_foreign(wait_for, returned)
+        with ticking() if call.timed else nullcontext() as device:
+            returned = call_it(*views, **params)
+            call_foreign(wait_for, returned)
         seconds = time.perf_counter() - start
+        if device is not None:
+            seconds, clock = device.told(seconds)
         results = call_foreign(as_results, returned, call.operands[0].dtype, call.result_names)
     given = sum(operand.nbytes for operand in call.operands)
     for result in results:
@@ -195,4 +205,4 @@ def _timed(
             raise NotAnArrayError(
                 f"the kernel returned an array of shape {result.shape}, far larger than its input"
             )
-    return seconds, results, effects
+    return seconds, clock, results, effects

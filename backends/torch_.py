@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from softcert.backends.contract import Contract
 from softcert.backends.convert import Tensor, from_torch, to_torch
+from softcert.backends.device_clock import moved
 from softcert.backends.ops import DTYPES
 from softcert.backends.types import Array, Backend, Kernel
 
@@ -31,7 +32,7 @@ def softmax_ops(device: str) -> dict[str, Kernel]:
     import torch
 
     def there(array: Array) -> Tensor:
-        return to_torch(array).to(device)
+        return moved(to_torch(array), device)
 
     def softmax(x: Array, axis: int = -1) -> Array:
         return from_torch(torch.softmax(there(x), dim=axis))

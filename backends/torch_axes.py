@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from softcert.backends.convert import Tensor, from_torch, to_torch
+from softcert.backends.device_clock import moved
 from softcert.backends.types import Array
 
 #: Batches, heads, queries or keys, features.
@@ -21,7 +22,7 @@ def four_axes(array: Array, device: str = "cpu") -> Tensor:
     if array.ndim > _AXES:
         raise ValueError(f"the kernel takes one axis of batches, not {array.ndim - 3}")
     tensor = to_torch(array)[(None,) * (_AXES - array.ndim)]
-    return (tensor if tensor.stride(-1) == 1 else tensor.contiguous()).to(device)
+    return moved(tensor if tensor.stride(-1) == 1 else tensor.contiguous(), device)
 
 
 def like(tensor: Tensor, array: Array) -> Array:

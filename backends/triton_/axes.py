@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from softcert.backends.convert import Tensor, to_torch
+from softcert.backends.device_clock import moved
 from softcert.backends.types import Array
 
 #: Formats of the operands, by PyTorch's names.
@@ -32,4 +33,4 @@ def scale_of(scale: float | None, features: int) -> float:
 def four_axes(array: Array, device: str) -> Tensor:
     """(..., H, n, m) as a tensor (B, H, n, m) on a device."""
     array = array[(None,) * max(0, 4 - array.ndim)]
-    return to_torch(array.reshape(math.prod(array.shape[:-3]), *array.shape[-3:])).to(device)
+    return moved(to_torch(array.reshape(math.prod(array.shape[:-3]), *array.shape[-3:])), device)

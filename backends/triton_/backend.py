@@ -9,6 +9,7 @@ import numpy as np
 
 from softcert.backends.contract import Contract
 from softcert.backends.convert import Tensor, from_torch, to_torch
+from softcert.backends.device_clock import moved
 from softcert.backends.gpu import DEVICE, start
 from softcert.backends.torch_axes import like
 from softcert.backends.triton_.axes import FORMATS, four_axes
@@ -51,7 +52,7 @@ def _softmax_ops(device: str) -> Mapping[str, Kernel]:
     from softcert.backends.triton_ import softmax as kernels
 
     def there(array: Array) -> Tensor:
-        return to_torch(array).to(device)
+        return moved(to_torch(array), device)
 
     def softmax(x: Array, axis: int = -1) -> Array:
         return from_torch(kernels.forward("softmax", there(x), axis))

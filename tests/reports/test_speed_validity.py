@@ -8,7 +8,7 @@ import pytest
 from softcert.backends import load
 from softcert.backends.canonical import CanonicalKernel, Outcome
 from softcert.backends.types import Backend
-from softcert.reports.speed import Problem, Stopwatch, measure
+from softcert.reports.speed import Problem, Stopwatch
 from softcert.reports.speed.limits import Limits
 from softcert.reports.speed.validity import COPY_FACTOR, MATRIX_FACTOR, beyond_limits
 
@@ -41,8 +41,10 @@ def keeps(kernel):
 
 
 def one(backend, op="softmax", shape=SHAPES[0]):
-    (row,) = measure([backend], ops=[op], shapes=[shape], rounds=3)[0]
-    return row
+    with Stopwatch([backend]) as stopwatch:
+        rows = [row for _, row in stopwatch.rows([op], ["float32"], [shape], 3)]
+        assert len(rows) == 1, (stopwatch.unloadable, stopwatch.unmeasured)
+    return rows[0]
 
 
 def test_a_right_answer_is_judged_and_has_no_doubts():
