@@ -9,15 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from softcert.backends.types import Call, Failure, Output
 from softcert.errors import OracleError, RequestError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = [
     "BROKEN",
     "SCHEMA",
     "STATUSES",
+    "Compared",
     "Finding",
     "Judgement",
     "OracleError",
@@ -90,6 +95,24 @@ class Finding:
     result: int = 0
 
 
+class Compared(NamedTuple):
+    """How one result of a call differs from its exact values, element by element.
+
+    Attributes
+    ----------
+    call, result : which result of which call of the trial.
+    upper : certified upper ends of the errors in ulps.
+    margin : these errors / their bounds.
+    ordinary : which elements have an exact value; of the others the figures say nothing.
+    """
+
+    call: int
+    result: int
+    upper: NDArray[np.float64]
+    margin: NDArray[np.float64]
+    ordinary: NDArray[np.bool_]
+
+
 @dataclass(frozen=True)
 class Judgement:
     """What judging one trial gave.
@@ -105,6 +128,7 @@ class Judgement:
     vacuous : the bound accepts every value in the range of the op.
     errors : midpoints of the absolute errors in ulps, for the histogram; may be empty.
     bias : mean signed error in ulps, its distance from zero in standard errors, and the count of rows.
+    compared : every result that was compared with its exact values.
     """
 
     finding: Finding | None = None
@@ -116,6 +140,7 @@ class Judgement:
     vacuous: bool = False
     errors: Sequence[float] = ()
     bias: tuple[float, float, int] | None = None
+    compared: tuple[Compared, ...] = field(default=(), repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -151,10 +176,13 @@ class Verdict:
     margin : largest error / bound seen (certified upper end).
     grade : A, B, C or F on accuracy verdicts, else empty.
     controls : "caught" or "passed" for each wrong answer that was judged in the subject's place.
-    statistics : what plots are drawn from: `by_length`, `histogram`, `bias`.
+    statistics : what plots are drawn from: `by_length`, `histogram`, `bias`, and where the errors of a
+        verdict that grades occur: `by_spread`, `by_magnitude`, `by_query`, ..., `within`, `residues`.
     seconds : wall time that the verdict took.
     oracle_seconds, subject_seconds : of these, what making the exact values and judging by them took, and
         what the subject's calls took, their way to its process included. The rest is drawing and shrinking.
+    exhaustive : in words, the inputs of which every one was tried, so that `error_max` is proved to be the
+        largest error there is; empty where the inputs are a sample, and `error_max` the largest seen.
     """
 
     clause: str
@@ -175,6 +203,7 @@ class Verdict:
     seconds: float = 0.0
     oracle_seconds: float = 0.0
     subject_seconds: float = 0.0
+    exhaustive: str = ""
 
 
 @dataclass(frozen=True)

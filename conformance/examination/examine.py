@@ -17,6 +17,7 @@ from hypothesis.errors import Flaky
 from softcert.backends.ops import ATTENTION_OPS
 from softcert.backends.types import Array, Failure, Output, Reply
 from softcert.conformance.context import Context
+from softcert.conformance.examination.breakdown import Breakdown
 from softcert.conformance.examination.clock import Clock
 from softcert.conformance.examination.concessions import with_concession
 from softcert.conformance.examination.minimize import minimize
@@ -85,6 +86,7 @@ class Examination:
     first: tuple[Seedling, ...] = ()
     last: tuple[Seedling, ...] = ()
     tally: Tally = field(default_factory=Tally)
+    breakdown: Breakdown = field(default_factory=Breakdown)
     caught: dict[str, bool] = field(default_factory=dict)
     observed: dict[str, None] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
@@ -173,6 +175,8 @@ class Examination:
             if violation is None:
                 self._judge_controls(trial)
         self.tally.add(trial, judgement)
+        if self.clause.accuracy:
+            self.breakdown.add(trial, judgement, self.context)
         return violation, judgement
 
     def grown(self, seedling: Seedling) -> Trial | None:
@@ -261,7 +265,7 @@ class Examination:
             message=message,
             witness=witness,
             controls={name: "caught" if hit else "passed" for name, hit in self.caught.items()},
-            statistics=self.tally.statistics(),
+            statistics={**self.tally.statistics(), **self.breakdown.statistics()},
         )
 
     def _conclusion(self, violation: Violation | None) -> tuple[Status, str, Witness | None]:

@@ -46,7 +46,7 @@ def _judge_parts(
     for k, (value, part) in enumerate(zip(values, parts, strict=True)):
         if value.size:
             special = _judge_special(position, call, value, part, context)
-            for judged in (special, _judge_ordinary(position, call, value, part)):
+            for judged in (special, _judge_ordinary((position, k), call, value, part)):
                 finding = judged.finding
                 found.append(
                     judged if finding is None else replace(judged, finding=replace(finding, result=k))
@@ -74,7 +74,8 @@ def _errors(value: Array, part: Part, bound: Float) -> tuple[Float, Float]:
     return np.maximum(distance - guard, 0.0) / ulp, (distance + guard) / ulp
 
 
-def _judge_ordinary(position: int, call: Call, value: Array, part: Part) -> Judgement:
+def _judge_ordinary(place: tuple[int, int], call: Call, value: Array, part: Part) -> Judgement:
+    """Judge a result by its exact values; `place` is that of its call, and its own among the results."""
     if not part.ordinary.any():
         return Judgement(elements=int(value.size))
     # where no bound is known, overflow on the way for one, nothing is promised
@@ -84,7 +85,7 @@ def _judge_ordinary(position: int, call: Call, value: Array, part: Part) -> Judg
         bound = absolute / truth_ulp(part.truth, part.dtype)
     lower, upper = (np.where(known, error, 0.0) for error in _errors(value, part, bound))
     comparison = Comparison(
-        position=position,
+        position=place[0],
         value=value if part.unit == 1.0 else np.asarray(value.astype(np.float64) * part.unit),
         truth=part.truth,
         error=(lower, upper),
@@ -93,6 +94,7 @@ def _judge_ordinary(position: int, call: Call, value: Array, part: Part) -> Judg
         absolute=absolute,
         vacuous=bool(part.vacuous[part.ordinary].all()),
         name=lambda at: part_quantity(call, part.name, at),
+        result=place[1],
     )
     return compare(comparison)
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softcert.backends.types import Array
-from softcert.conformance.model import Finding, Judgement
+from softcert.conformance.model import Compared, Finding, Judgement
 from softcert.reference import Enclosure
 
 Float = NDArray[np.float64]
@@ -42,6 +42,7 @@ class Comparison:
     absolute : the bound as a distance, which decides where ulps cannot be counted; None where they can.
     vacuous : the bound accepts everything.
     name : of the element at a place, as findings print it.
+    result : which of the call's results it is.
     """
 
     position: int
@@ -53,6 +54,7 @@ class Comparison:
     absolute: Float | None
     vacuous: bool
     name: Callable[[tuple[int, ...]], str]
+    result: int = 0
 
 
 def certified_errors(truth: Enclosure, value: Array, bound: Float) -> tuple[Float, Float]:
@@ -110,6 +112,7 @@ def compare(c: Comparison) -> Judgement:
         errors=tuple(finite.tolist())
         if finite.size <= 4096
         else tuple(finite[:: finite.size // 4096].tolist()),
+        compared=(Compared(c.position, c.result, upper, ratio, c.ordinary),),
     )
 
 
@@ -186,4 +189,5 @@ def combine(judgements: list[Judgement]) -> Judgement:
         elements=elements,
         vacuous=bool(counted) and all(j.vacuous for j in counted),
         errors=tuple(chain.from_iterable(j.errors for j in judgements)),
+        compared=tuple(chain.from_iterable(j.compared for j in judgements)),
     )

@@ -266,6 +266,7 @@ def _verdict_to_json(verdict: Verdict, name: str) -> dict[str, Any]:
         "seconds": _number(verdict.seconds),
         "oracle_seconds": _number(verdict.oracle_seconds),
         "subject_seconds": _number(verdict.subject_seconds),
+        **({"exhaustive": verdict.exhaustive} if verdict.exhaustive else {}),
     }
 
 
@@ -290,6 +291,7 @@ def _verdict(document: Mapping[str, Any]) -> Verdict:
         seconds=_read_number(document["seconds"]),
         oracle_seconds=_read_number(document.get("oracle_seconds", 0.0)),
         subject_seconds=_read_number(document.get("subject_seconds", 0.0)),
+        exhaustive=document.get("exhaustive", ""),
     )
 
 
