@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from softcert.conformance.model import STATUSES
 from softcert.reports import summary, wording
+from softcert.reports.evidence import evidence
 from softcert.reports.kill_matrix import kill_matrix
 from softcert.reports.plots import histogram_plots, length_plots, margin_plots
 from softcert.reports.speed import growths
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from softcert.conformance.model import Run
+    from softcert.reports.evidence import Evidence
     from softcert.reports.summary import GradeRow, Matrix, Subject
     from softcert.reports.witnesses import WitnessView
 
@@ -38,6 +40,7 @@ def render_html(runs: Sequence[Run], *, title: str = TITLE) -> str:
     """
     members = summary.subjects(runs)
     grades = summary.grade_rows(members)
+    proofs = evidence(grades)
     shown = worst_witnesses(members)
     verdicts = summary.matrix(members)
     anchors = _anchors(shown)
@@ -46,7 +49,8 @@ def render_html(runs: Sequence[Run], *, title: str = TITLE) -> str:
         title=wording.printable(title),
         subjects=members,
         grades=grades,
-        nested_grades=_nested(grades),
+        nested_evidence=_nested(proofs),
+        any_proved=any(row.proved for row in grades),
         matrix=verdicts,
         **_columns(verdicts),
         anchor_of=lambda cell: anchors.get(id(cell.verdict), ""),
@@ -78,11 +82,11 @@ def _anchors(shown: Sequence[tuple[Subject, Sequence[WitnessView], int]]) -> Map
     return {id(view.verdict): view.anchor for _, views, _ in shown for view in views}
 
 
-def _nested(rows: Sequence[GradeRow]) -> list[tuple[str, list[tuple[str, list[GradeRow]]]]]:
-    """Group grade rows by op, then dtype, in their order."""
-    by_op = groupby(rows, lambda row: row.op)
+def _nested(proofs: Sequence[Evidence]) -> list[tuple[str, list[tuple[str, list[Evidence]]]]]:
+    """Group what the grades rest on by op, then dtype, in their order."""
+    by_op = groupby(proofs, lambda proof: proof.row.op)
     return [
-        (op, [(dtype, list(same)) for dtype, same in groupby(list(of_op), lambda row: row.dtype)])
+        (op, [(dtype, list(same)) for dtype, same in groupby(list(of_op), lambda proof: proof.row.dtype)])
         for op, of_op in by_op
     ]
 

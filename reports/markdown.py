@@ -78,27 +78,38 @@ def _tally(subject: Subject) -> str:
 
 
 def _grades(members: Sequence[Subject]) -> str:
+    found = summary.grade_rows(members)
+    proved = any(row.proved for row in found)
     rows = [
         (
             escape(row.op),
             escape(row.dtype),
             escape(row.subject.label),
-            f"**{row.grade}**",
-            *_figures(row),
+            f"**{row.grade}**{' ∅' if row.vacuous else ''}{' †' if row.controls_passed else ''}",
+            *_figures(row, proved=proved),
             f"{row.cases:,}",
             f"{row.elements:,}",
         )
-        for row in summary.grade_rows(members)
+        for row in found
     ]
     head = ["op", "dtype", "backend", "grade", "largest error / bound", "bound there / ulp",
-            "largest error seen / ulp", "mean / ulp", "cases", "elements"]  # fmt: skip
-    return _table(head, rows, 6) + f"\n\n{wording.RESTS_ON}" if rows else ""
+            "largest error seen / ulp", *(["largest error, proved / ulp"] if proved else []), "mean / ulp",
+            "bias / ulp (z)", "cases", "elements"]  # fmt: skip
+    marks = "∅ beside a grade: a clause that grades shows nothing there; †: a wrong answer would have passed."
+    return _table(head, rows, len(head) - 4) + f"\n\n{marks} {wording.RESTS_ON}" if rows else ""
 
 
-def _figures(row: GradeRow) -> tuple[str, str, str, str]:
-    if not row.elements:
-        return ("-",) * 4
-    return above(row.margin, 3), number(row.bound_ulp), interval(row.error_max), number(row.error_mean, 3)
+def _figures(row: GradeRow, *, proved: bool) -> tuple[str, ...]:
+    """The figures of errors; `proved` makes room for those that hold of every input."""
+    judged = row.elements > 0
+    return (
+        above(row.margin, 3) if judged else "-",
+        number(row.bound_ulp) if judged else "-",
+        interval(row.error_max) if row.largest else "-",
+        *([interval(row.proved) if row.proved else "-"] if proved else []),
+        number(row.error_mean, 3) if judged else "-",
+        wording.bias(row.bias) if row.bias else "-",
+    )
 
 
 def _matrix(matrix: Matrix) -> str:

@@ -1,4 +1,4 @@
-"""One line on what each clause says, from the specification."""
+"""What the specification says of each clause: one line, and whether it grades."""
 
 from __future__ import annotations
 
@@ -15,3 +15,11 @@ def statements() -> Mapping[str, str]:
     from softcert.conformance.clauses import CLAUSES
 
     return {clause.id: clause.statement for clause in CLAUSES}
+
+
+@cache
+def grading_clauses() -> frozenset[str]:
+    """Return the ids of the clauses whose largest error grades an op."""
+    from softcert.conformance.clauses import CLAUSES
+
+    return frozenset(clause.id for clause in CLAUSES if clause.accuracy)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from softcert.conformance.model import STATUSES
 from softcert.conformance.outcome import Outcome, describe_nothing, describe_stop, is_stopped, outcome
-from softcert.reports.statements import statements
+from softcert.reports.statements import grading_clauses, statements
 from softcert.reports.wording import SYMBOLS, above, command_line, count, printable
 
 if TYPE_CHECKING:
@@ -52,14 +52,35 @@ class Subject:
 
 
 @dataclass(frozen=True)
+class Bias:
+    """Mean signed error of one op x dtype, of the verdict on bias that is furthest from zero.
+
+    Attributes
+    ----------
+    mean : in ulps; of attention positive away from zero.
+    z : its distance from zero, in standard errors.
+    count : of rows or heads that it is a mean of.
+    """
+
+    mean: float
+    z: float
+    count: int
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
 class GradeRow:
     """One op x dtype of one subject, over all its graded verdicts.
 
     Attributes
     ----------
-    error_max : the certified interval whose upper end is largest.
+    error_max : largest error seen in samples: the certified interval whose upper end is largest.
+    proved : the same of verdicts that tried every input there is; None where there is no such verdict.
     bound_ulp, margin : of the verdict with the largest margin.
-    elements : how many results were judged; where it is 0, the four figures of errors are NaN.
+    bias : None where no verdict measured it.
+    elements : how many results were judged; where it is 0, the figures of errors are NaN.
+    verdicts : those that grade, and those that would but showed nothing.
+    largest, closest, proof : the verdicts that `error_max`, `margin` and `proved` are taken from.
     """
 
     op: str
@@ -72,6 +93,22 @@ class GradeRow:
     margin: float
     cases: int
     elements: int
+    proved: tuple[float, float] | None
+    bias: Bias | None
+    verdicts: tuple[Verdict, ...]
+    largest: Verdict | None
+    closest: Verdict | None
+    proof: Verdict | None
+
+    @property
+    def vacuous(self) -> tuple[str, ...]:
+        """Clauses that grade, but showed nothing here."""
+        return tuple(printable(v.clause) for v in self.verdicts if v.status == "vacuous")
+
+    @property
+    def controls_passed(self) -> tuple[str, ...]:
+        """Wrong answers that passed in a verdict that the figures rest on."""
+        return tuple(sorted({name for v in self.verdicts for name in controls_passed(v)}))
 
 
 @dataclass(frozen=True)
@@ -199,6 +236,8 @@ def _grade_row(op: str, dtype: str, subject: Subject, graded: Sequence[Verdict])
     # A verdict that judged no element, as one on a call that crashed, has no figures.
     judged = [verdict for verdict in graded if verdict.elements]
     closest = max(judged, key=lambda verdict: _order(verdict.margin), default=None)
+    largest = _largest(verdict for verdict in judged if not verdict.exhaustive)
+    proof = _largest(verdict for verdict in judged if verdict.exhaustive)
     elements = sum(verdict.elements for verdict in judged)
     total = sum(verdict.error_mean * verdict.elements for verdict in judged)
     return GradeRow(
@@ -206,13 +245,42 @@ def _grade_row(op: str, dtype: str, subject: Subject, graded: Sequence[Verdict])
         dtype=printable(dtype),
         subject=subject,
         grade=min((verdict.grade for verdict in graded), key=_GRADE_ORDER.index),
-        error_max=max((v.error_max for v in judged), key=_order_of_ends, default=(math.nan, math.nan)),
+        error_max=largest.error_max if largest else (math.nan, math.nan),
         error_mean=total / elements if elements else math.nan,
         bound_ulp=closest.bound_ulp if closest else math.nan,
         margin=closest.margin if closest else math.nan,
         cases=sum(verdict.cases for verdict in graded),
         elements=elements,
+        proved=proof.error_max if proof else None,
+        bias=_bias(subject, op, dtype),
+        verdicts=(*graded, *_shown_nothing(subject, op, dtype)),
+        largest=largest,
+        closest=closest,
+        proof=proof,
     )
+
+
+def _largest(verdicts: Iterable[Verdict]) -> Verdict | None:
+    return max(verdicts, key=lambda verdict: _order_of_ends(verdict.error_max), default=None)
+
+
+def _shown_nothing(subject: Subject, op: str, dtype: str) -> list[Verdict]:
+    """Verdicts that would have graded, and were vacuous."""
+    return [
+        v
+        for v in subject.run.verdicts
+        if (v.op, v.dtype) == (op, dtype) and v.status == "vacuous" and v.clause in grading_clauses()
+    ]
+
+
+def _bias(subject: Subject, op: str, dtype: str) -> Bias | None:
+    found = [
+        Bias(float(b["mean_ulp"]), float(b["z"]), int(b["count"]), v)
+        for v in subject.run.verdicts
+        if (v.op, v.dtype) == (op, dtype)
+        and {"mean_ulp", "z", "count"} <= (b := v.statistics.get("bias", {})).keys()
+    ]
+    return max(found, key=lambda bias: _order(abs(bias.z)), default=None)
 
 
 def formats(members: Iterable[Subject]) -> tuple[tuple[str, str], ...]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
-_FORMATTERS = ("printable", "number", "interval", "above", "count", "seconds")
+_FORMATTERS = ("printable", "number", "interval", "above", "bias", "count", "seconds")
 
 
 def template(name: str) -> str:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from softcert.reports.speed import Growth
+    from softcert.reports.summary import Bias
 
 #: Symbol and word of each status: never told by colour alone.
 SYMBOLS: Mapping[str, str] = {
@@ -90,6 +91,16 @@ def interval(ends: tuple[float, float], digits: int = 5) -> str:
 def above(value: float, digits: int = 4) -> str:
     """Return a number rounded up, for upper ends."""
     return number(value, digits, ROUND_CEILING)
+
+
+def bias(value: Bias) -> str:
+    """Return a mean signed error in ulps with its distance from zero in standard errors."""
+    return f"{_signed(value.mean)} (z {_signed(value.z)})"
+
+
+def _signed(value: float) -> str:
+    text = number(value, 2)
+    return text if value <= 0 or math.isnan(value) else f"+{text}"
 
 
 def count(value: int, noun: str, plural: str | None = None) -> str:

@@ -86,7 +86,8 @@ def test_ids_are_unique_and_references_meet(page):
 def test_semantics(page):
     assert page.all("html", lang="en")
     assert [len(page.all(tag)) for tag in ("h1", "main", "nav")] == [1, 1, 1]
-    assert len(page.all("caption")) == len(page.all("table")) == 4
+    # the grades and what each of their two rows rests on, the matrix, the speeds, other rules
+    assert len(page.all("caption")) == len(page.all("table")) == 4 + 2
     assert all("scope" in a for a in page.all("th"))
     assert all("tabindex" in a for _, a in page.elements if a.get("role") == "region")
 
@@ -205,3 +206,41 @@ def test_a_missing_library_is_named_with_its_remedy(small, monkeypatch, library)
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(RequestError, match=rf"needs {library}: pip install 'softcert\[report\]'"):
         render_html(small)
+
+
+def test_each_figure_of_the_grades_leads_to_what_it_rests_on(small, page, text):
+    table = text[text.index('<table class="grades">') :]
+    table = table[: table.index("</table>")]
+    targets = re.findall(r'<td class="num"><a href="#(rests-[\d-]+)">', table)
+    assert len(targets) == 7 * 2
+    named = {a["id"]: tag for tag, a in page.elements if a.get("id", "").startswith("rests-")}
+    assert {named[target] for target in targets} == {"details", "tr"}
+    shown = "".join(page.text)
+    assert (
+        "softcert check kernels/broken.py:softmax --op softmax --dtype float64 --clause accuracy.certified "
+        in shown
+    )
+    assert "n = 131072, normal" in shown
+    assert re.search(r'<a href="#witness-1-\d+">witness</a>', text)
+
+
+def test_what_is_proved_stands_apart_from_what_is_seen(small):
+    assert "largest error, proved" not in render_html(small)
+    verdicts = [
+        replace(v, exhaustive="all numbers", error_max=(3.25, 3.25)) if v.clause == "accuracy.length" else v
+        for v in small[0].verdicts
+    ]
+    text = render_html([replace(small[0], verdicts=tuple(verdicts))])
+    assert "largest error, proved" in text
+    assert ">3.25</a>" in text
+    assert "every input tried: all numbers" in text
+
+
+def test_vacuous_verdicts_and_passed_controls_stand_beside_the_grade_they_touch(small):
+    verdicts = list(small[0].verdicts)
+    places = [k for k, v in enumerate(verdicts) if v.clause == "accuracy.length"]
+    verdicts[places[0]] = replace(verdicts[places[0]], status="vacuous", grade="")
+    verdicts[places[1]] = replace(verdicts[places[1]], status="pass", grade="C", controls={"zeros": "passed"})
+    text = render_html([replace(small[0], verdicts=tuple(verdicts))])
+    assert 'title="shows nothing: accuracy.length"' in text
+    assert 'title="would have passed too: zeros"' in text

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 
 from softcert.conformance.model import STATUSES, Verdict
+from softcert.reports.evidence import evidence
 from softcert.reports.summary import grade_rows, matrix, notables, subjects, undetected_controls
 from softcert.reports.wording import SYMBOLS
 
@@ -108,3 +109,43 @@ def test_controls_say_nothing_against_a_proven_failure(build):
     members = subjects([build("one", verdicts=verdicts)])
     assert [entry.where for entry in undetected_controls(members)] == ["softmax in float32"]
     assert [cell.controls_passed for cell in matrix(members).rows[0].cells] == [(), ("zeros",)]
+
+
+def test_the_bias_furthest_from_zero_is_shown(build):
+    def leaning(clause, z):
+        figures = {"bias": {"mean_ulp": z / 100, "z": z, "count": 250}}
+        return Verdict(clause, "softmax", "float32", "pass", 1, 250, statistics=figures)
+
+    verdicts = (
+        graded("accuracy.certified", "B", 0.9, 0.2),
+        leaning("bias.one", 1.0),
+        leaning("bias.two", -3.0),
+    )
+    (row,) = grade_rows(subjects([build("one", verdicts=verdicts)]))
+    assert (row.bias.mean, row.bias.z, row.bias.verdict.clause) == (-0.03, -3.0, "bias.two")
+    (row,) = grade_rows(subjects([build("one", verdicts=verdicts[:1])]))
+    assert row.bias is None
+
+
+def test_what_is_proved_is_no_part_of_what_is_seen(build):
+    seen = graded("accuracy.certified", "B", 0.7, 0.2)
+    proved = replace(graded("accuracy.all", "B", 0.9, 0.3), exhaustive="every float16")
+    (row,) = grade_rows(subjects([build("one", verdicts=(seen, proved))]))
+    assert (row.error_max, row.proved, row.margin) == ((0.7, 0.7), (0.9, 0.9), 0.3)
+    assert (row.largest, row.proof, row.closest) == (seen, proved, proved)
+    (row,) = grade_rows(subjects([build("one", verdicts=(proved,))]))
+    assert row.largest is None
+
+
+def test_the_command_of_a_row_repeats_its_verdicts_alone(build):
+    verdicts = (
+        graded("accuracy.certified", "B", 0.7, 0.2),
+        Verdict("simplex.sum", "softmax", "float32", "pass"),
+    )
+    (proof,) = evidence(grade_rows(subjects([build("one", verdicts=verdicts)])))
+    assert proof.command == (
+        "softcert check kernels/one.py:softmax --op softmax --dtype float32 --clause accuracy.certified "
+        "--profile quick --seed 0"
+    )
+    assert proof.anchor_of(verdicts[0]) == proof.lines[0].anchor
+    assert proof.anchor_of(None) == proof.anchor
