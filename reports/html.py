@@ -9,7 +9,8 @@ from softcert.conformance.model import STATUSES
 from softcert.reports import summary, wording
 from softcert.reports.evidence import evidence
 from softcert.reports.kill_matrix import kill_matrix
-from softcert.reports.plots import histogram_plots, length_plots, margin_plots
+from softcert.reports.plot_panels import KINDS, panels
+from softcert.reports.residue_plots import LIMITS
 from softcert.reports.speed import growths
 from softcert.reports.speed_plots import accuracy_plots, memory_plots, roofline_plots, time_plots
 from softcert.reports.speed_table import HEADINGS, INTRO, speed_lines, valid_rows
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from softcert.conformance.model import Run
     from softcert.reports.evidence import Evidence
-    from softcert.reports.summary import GradeRow, Matrix, Subject
+    from softcert.reports.summary import Matrix, Subject
     from softcert.reports.witnesses import WitnessView
 
 TITLE = "softcert report"
@@ -62,7 +63,9 @@ def render_html(runs: Sequence[Run], *, title: str = TITLE) -> str:
         vacuous=summary.notables(members, ["vacuous"]),
         unexamined=summary.notables(members, ["skip", "xfail"]),
         witnesses=shown,
-        plots=_plots(members, grades),
+        panels=panels(members, grades, [proof.anchor for proof in proofs]),
+        plot_kinds=KINDS,
+        shade_limits=LIMITS,
         kill_matrix=kill_matrix(),
         rivals_intro=wording.RIVALS,
         environments=_environments(members),
@@ -72,7 +75,7 @@ def render_html(runs: Sequence[Run], *, title: str = TITLE) -> str:
         ulp=wording.ULP,
         rests_on=wording.RESTS_ON,
         style=_markup(_template("style.css")),
-        script=_markup(_template("script.js")),
+        script=_markup(_template("script.js") + _template("plots.js")),
     )
     return text
 
@@ -95,33 +98,6 @@ def _columns(verdicts: Matrix) -> Mapping[str, Any]:
     """Return the (subject index, first of its subject) of each column, and how many there are."""
     places = [(s.index, place == 0) for s, dtypes in verdicts.columns for place in range(len(dtypes))]
     return {"column_subjects": places, "column_count": len(places)}
-
-
-def _plots(
-    members: Sequence[Subject], grades: Sequence[GradeRow]
-) -> Sequence[tuple[str, str, tuple[Any, ...]]]:
-    sections = (
-        (
-            "Error against row length",
-            "Largest certified error seen at each length (of many lengths: in each doubling), in ulps; of "
-            "attention, whose sums cancel, in units of its bound. The "
-            "dashed line of the same colour is the bound that the contract allows there, in the colour of "
-            "the text where it is the same for all. Exact results are drawn at 0.001, errors that are not "
-            "finite as hollow marks on the upper edge.",
-            length_plots(members),
-        ),
-        (
-            "How errors are distributed",
-            "Number of results by the size of their error, in ulps, on a logarithmic scale.",
-            histogram_plots(members),
-        ),
-        (
-            "How much of the bound is used",
-            "Largest error divided by its bound; what passes the dashed line is outside the contract.",
-            margin_plots(grades),
-        ),
-    )
-    return [(title, text, tuple(map(_markup, drawings))) for title, text, drawings in sections if drawings]
 
 
 def _speed(members: Sequence[Subject]) -> Mapping[str, Any]:

@@ -7,15 +7,16 @@ one drawing serves the light and the dark page.
 from __future__ import annotations
 
 import io
+import json
 import math
 import re
 import warnings
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from softcert.backends.ops import ATTENTION_OPS
 from softcert.reports.extras import require
-from softcert.reports.summary import GradeRow, Subject, formats
+from softcert.reports.summary import MARKS, GradeRow, Subject, formats
 from softcert.reports.wording import interval, number, printable
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 INK = "#000001"
 _RULE = "#000002"
 SERIES = tuple(f"#0000a{slot}" for slot in range(8))
+#: Shades of maps, from little to much; what is beyond the bound has the last.
+SHADES = tuple(f"#0000b{shade}" for shade in range(6))
+#: matplotlib's names of `softcert.reports.summary.MARKS`, in the same order.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _STYLE: Mapping[str, Any] = {
     "svg.fonttype": "none",
@@ -55,12 +59,40 @@ _STYLE: Mapping[str, Any] = {
 }
 
 
+class Drawing(NamedTuple):
+    """A drawing with what the page says of it.
+
+    Attributes
+    ----------
+    op, dtype : what it is of; dtype "" is all of them.
+    kind : of what it shows, a key of `softcert.reports.plot_panels.KINDS`.
+    svg : the drawing.
+    words : what precedes the first number of a mark, and follows the second and the third.
+    """
+
+    op: str
+    dtype: str
+    kind: str
+    svg: str
+    words: tuple[str, str, str] = ("", "", "")
+
+
+#: (place, value, further figure) of each mark of a curve, in the order in which they are drawn.
+Points = list[tuple[float, float, float]]
+
+
+def series_id(subject: Subject, part: str) -> str:
+    """Identifier of what is drawn of a backend, by which the page finds it."""
+    return f"series-{subject.index}-{part}"
+
+
 def draw(
     paint: Callable[[Axes], None],
     title: str,
     description: str,
     prefix: str,
     size: tuple[float, float] = (3.2, 2.45),
+    points: Mapping[str, Points] | None = None,
 ) -> str:
     """Return a drawing as an SVG element.
 
@@ -70,6 +102,7 @@ def draw(
     title, description : its accessible name and what it says, in words.
     prefix : made part of every identifier, so that no two drawings of a page share one.
     size : inches.
+    points : the numbers of the marks, by the identifier (`series_id`) of what holds them.
 
     Raises
     ------
@@ -93,7 +126,26 @@ def draw(
         stream = io.StringIO()
         metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(stream, format="svg", transparent=True, metadata=metadata)
-    return _inline(stream.getvalue(), printable(title), printable(description), prefix)
+    svg = _inline(stream.getvalue(), printable(title), printable(description), prefix)
+    return _with_points(svg, prefix, points or {})
+
+
+def _with_points(svg: str, prefix: str, points: Mapping[str, Points]) -> str:
+    """Say of what is drawn of a backend whose it is, and which numbers its marks stand for."""
+
+    def named(found: re.Match[str]) -> str:
+        marks = points.get(found["id"])
+        data = (
+            "" if marks is None else f' data-points="{json.dumps([[_brief(x) for x in m] for m in marks])}"'
+        )
+        return f'{found[0]} data-subject="{found["subject"]}"{data}'
+
+    return re.sub(rf'id="{prefix}-(?P<id>series-(?P<subject>\d+)-[\w-]+)"', named, svg)
+
+
+def _brief(value: float) -> float | None:
+    """A number in four digits; None for one that is not finite."""
+    return None if not math.isfinite(value) else float(f"{value:.4g}")
 
 
 def _inline(svg: str, title: str, description: str, prefix: str) -> str:
@@ -105,6 +157,9 @@ def _inline(svg: str, title: str, description: str, prefix: str) -> str:
     svg = svg.replace(INK, "currentColor").replace(_RULE, "var(--rule)")
     for slot, colour in enumerate(SERIES):
         svg = svg.replace(colour, f"var(--series-{slot})")
+    for shade, colour in enumerate(SHADES):
+        svg = svg.replace(colour, f"var(--shade-{shade})")
+    svg = re.sub(r"(\.\d\d)\d+", r"\1", svg)
     svg = re.sub(r'\b(width|height)="[0-9.]+pt" ?', "", svg, count=2)
     names = f'<title id="{prefix}-title">{escape(title)}</title>'
     names += f'<desc id="{prefix}-desc">{escape(description)}</desc>'
@@ -113,31 +168,46 @@ def _inline(svg: str, title: str, description: str, prefix: str) -> str:
     return re.sub(r"\s*\n\s*", "\n", f"{label}{head[4:]}>{names}{rest}").strip()
 
 
-def length_plots(members: Sequence[Subject]) -> tuple[str, ...]:
+def length_plots(members: Sequence[Subject]) -> tuple[Drawing, ...]:
     """Error against row length, a drawing for each op x dtype that has such figures."""
     drawings = []
     for place, (op, dtype) in enumerate(formats(members)):
         series = [(subject, _by_length(subject, op, dtype)) for subject in members]
         series = [(subject, points) for subject, points in series if points]
         if series:
-            title = f"{op}, {dtype}"
-            unit = _unit(op)
+            title = f"{op}, {dtype}: error by length"
+            unit = unit_of(op)
             description = f"Largest certified error in units of one {unit} against row length. "
             description += " ".join(f"{s.label}: {_sentence(points, unit)}" for s, points in series)
-            drawings.append(draw(_paint_lengths(title, unit, series), title, description, f"length-{place}"))
+            marks = marks_of([(s, [(float(n), error, bound) for n, error, bound in p]) for s, p in series])
+            paint = _paint_lengths(unit, series)
+            svg = draw(paint, title, description, f"length-{place}", points=marks)
+            drawings.append(Drawing(op, dtype, "length", svg, ("length", words_of(unit), "allowed")))
     return tuple(drawings)
 
 
-def _unit(op: str) -> str:
+def unit_of(op: str) -> str:
     """What errors are counted in: ulps of a sum that cancels would tell of the inputs alone."""
     return "bound" if op in ATTENTION_OPS else "ulp"
+
+
+def marks_of(curves: Sequence[tuple[Subject, Points]]) -> dict[str, Points]:
+    """The numbers of the marks of curves, by what holds them; `mark_endless` draws what is not finite."""
+    finite = {series_id(s, "line"): [p for p in points if math.isfinite(p[1])] for s, points in curves}
+    rest = {series_id(s, "endless"): [p for p in points if not math.isfinite(p[1])] for s, points in curves}
+    return finite | rest
+
+
+def words_of(unit: str) -> str:
+    """The unit as it follows a number."""
+    return "of the bound" if unit == "bound" else unit
 
 
 def _by_length(subject: Subject, op: str, dtype: str) -> list[tuple[int, float, float]]:
     """(length, largest error, bound there) of a subject, by rising length."""
     worst: dict[int, tuple[float, float]] = {}
-    in_bounds = _unit(op) == "bound"
-    for verdict in _of(subject, op, dtype):
+    in_bounds = unit_of(op) == "bound"
+    for verdict in verdicts_of(subject, op, dtype):
         for point in verdict.statistics.get("by_length", ()):
             n, error = int(point["n"]), float(point.get("margin" if in_bounds else "error_ulp", math.nan))
             if n not in worst or error > worst[n][0]:
@@ -157,7 +227,8 @@ def _thinned(points: list[tuple[int, float, float]]) -> list[tuple[int, float, f
     return list(worst.values())
 
 
-def _of(subject: Subject, op: str, dtype: str) -> list[Verdict]:
+def verdicts_of(subject: Subject, op: str, dtype: str) -> list[Verdict]:
+    """The verdicts on one op x dtype."""
     return [v for v in subject.run.verdicts if (v.op, v.dtype) == (op, dtype)]
 
 
@@ -166,7 +237,12 @@ def _sentence(points: Sequence[tuple[int, float, float]], unit: str) -> str:
     return f"{number(first[1])} {unit} at {first[0]}, {number(last[1])} {unit} at {last[0]}."
 
 
-def _positive(value: float, floor: float) -> float:
+def marker(subject: Subject) -> str:
+    """Its mark, by matplotlib's name."""
+    return MARKERS[MARKS.index(subject.mark)]
+
+
+def positive(value: float, floor: float) -> float:
     """Keep a value on a logarithmic axis; what is not finite leaves a gap."""
     return max(value, floor) if math.isfinite(value) else math.nan
 
@@ -176,11 +252,11 @@ _MOST_POINTS = 12
 #: Place of titles above the axes: a fixed one spares the search for room.
 TITLE_PLACE = 1.02
 #: Errors below this are drawn on it: an exact result has no place on a logarithmic axis.
-_FLOOR = 1e-3
+FLOOR = 1e-3
 
 
 def _paint_lengths(
-    title: str, unit: str, series: Sequence[tuple[Subject, list[tuple[int, float, float]]]]
+    unit: str, series: Sequence[tuple[Subject, list[tuple[int, float, float]]]]
 ) -> Callable[[Axes], None]:
     def paint(axes: Axes) -> None:
         bounds = [[_bound(point) for point in points] for _, points in series]
@@ -189,10 +265,12 @@ def _paint_lengths(
         for (subject, points), bound in zip(series, bounds, strict=True):
             lengths = [max(n, 1) for n, _, _ in points]
             colour = SERIES[subject.slot]
-            axes.plot(lengths, bound, linestyle="--", linewidth=1, color=INK if shared else colour)
-            errors = [_positive(error, _FLOOR) for _, error, _ in points]
-            axes.plot(lengths, errors, marker=MARKERS[subject.slot], color=colour)
-            _mark_infinite(axes, lengths, errors, subject)
+            gid = None if shared else series_id(subject, "bound")
+            axes.plot(lengths, bound, linestyle="--", linewidth=1, color=INK if shared else colour, gid=gid)
+            errors = [positive(error, FLOOR) for _, error, _ in points]
+            gid = series_id(subject, "line")
+            axes.plot(lengths, errors, marker=marker(subject), color=colour, gid=gid)
+            mark_endless(axes, lengths, errors, subject)
         drawn = [y for line in (*bounds, *([e for _, e, _ in points] for _, points in series)) for y in line]
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
@@ -202,7 +280,7 @@ def _paint_lengths(
         axes.xaxis.set_major_locator(ticker.LogLocator(base=2, numticks=7))
         plain_ticks(axes.xaxis)
         plain_ticks(axes.yaxis)
-        axes.set_title(printable(title), y=TITLE_PLACE)
+        axes.set_title("error by length", y=TITLE_PLACE)
         axes.set(xlabel="row length n", ylabel=f"error / {unit}")
 
     return paint
@@ -211,10 +289,10 @@ def _paint_lengths(
 def _bound(point: tuple[int, float, float]) -> float:
     """The bound to draw at a point; beside an error that is not finite it would only be noise."""
     _, error, bound = point
-    return _positive(bound, _FLOOR) if math.isfinite(error) else math.nan
+    return positive(bound, FLOOR) if math.isfinite(error) else math.nan
 
 
-def _mark_infinite(axes: Axes, lengths: Sequence[int], errors: Sequence[float], subject: Subject) -> None:
+def mark_endless(axes: Axes, lengths: Sequence[int], errors: Sequence[float], subject: Subject) -> None:
     """Draw errors that are not finite as hollow marks on the upper edge."""
     infinite = [n for n, error in zip(lengths, errors, strict=True) if math.isnan(error)]
     if infinite:
@@ -223,22 +301,23 @@ def _mark_infinite(axes: Axes, lengths: Sequence[int], errors: Sequence[float], 
             [1.0] * len(infinite),
             transform=axes.get_xaxis_transform(),
             linestyle="none",
-            marker=MARKERS[subject.slot],
+            marker=marker(subject),
             markerfacecolor="none",
             color=SERIES[subject.slot],
             clip_on=False,
+            gid=series_id(subject, "endless"),
         )
 
 
 def plain_ticks(axis: Axis) -> None:
     """Label powers as text, without the library's typesetting, and leave the minor ticks out."""
     ticker = require("matplotlib.ticker")
-    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: _power(value)))
+    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: power(value)))
     axis.set_minor_formatter(ticker.NullFormatter())
     axis.set_minor_locator(ticker.NullLocator())
 
 
-def _power(value: float) -> str:
+def power(value: float) -> str:
     """Return 0.01 or 4096 as they are, and what is longer as a power of ten or two."""
     text = number(value, 6)
     if len(text) > 4 and value > 0:
@@ -251,26 +330,32 @@ def _power(value: float) -> str:
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def histogram_plots(members: Sequence[Subject]) -> tuple[str, ...]:
+def histogram_plots(members: Sequence[Subject]) -> tuple[Drawing, ...]:
     """How often errors of each size occur, a drawing for each op x dtype that has such figures."""
     drawings = []
     for place, (op, dtype) in enumerate(formats(members)):
         series = [(subject, _histogram(subject, op, dtype)) for subject in members]
         series = [(subject, bars) for subject, bars in series if bars]
         if series:
-            title = f"{op}, {dtype}"
+            title = f"{op}, {dtype}: results by size of error"
             description = "Number of results by size of error, logarithmic. " + " ".join(
                 f"{s.label}: {sum(c for _, _, c in bars):,} results, largest below {number(bars[-1][1])} ulp."
                 for s, bars in series
             )
-            drawings.append(draw(_paint_histogram(title, series), title, description, f"histogram-{place}"))
+            marks: dict[str, Points] = {
+                series_id(s, f"bar{k}"): [(upper, float(amount), math.nan)]
+                for s, bars in series
+                for k, (_, upper, amount) in enumerate(bars)
+            }
+            svg = draw(_paint_histogram(series), title, description, f"histogram-{place}", points=marks)
+            drawings.append(Drawing(op, dtype, "histogram", svg, ("errors below", "results", "")))
     return tuple(drawings)
 
 
 def _histogram(subject: Subject, op: str, dtype: str) -> list[tuple[float, float, int]]:
     """(lower edge, upper edge, count) of the bins up to the last that is not empty, verdicts added up."""
     bins: dict[tuple[float, float], int] = {}
-    for verdict in _of(subject, op, dtype):
+    for verdict in verdicts_of(subject, op, dtype):
         histogram = verdict.statistics.get("histogram", {})
         edges = [float(edge) for edge in histogram.get("edges", ())]
         for lower, upper, amount in zip(edges, edges[1:], histogram.get("counts", ()), strict=False):
@@ -282,7 +367,7 @@ def _histogram(subject: Subject, op: str, dtype: str) -> list[tuple[float, float
 
 
 def _paint_histogram(
-    title: str, series: Sequence[tuple[Subject, list[tuple[float, float, int]]]]
+    series: Sequence[tuple[Subject, list[tuple[float, float, int]]]],
 ) -> Callable[[Axes], None]:
     # Bins grow by decades, so each edge gets the same room and its own label.
     edges = sorted({edge for _, bars in series for lower, upper, _ in bars for edge in (lower, upper)})
@@ -292,7 +377,9 @@ def _paint_histogram(
         width = 0.86 / len(series)
         for index, (subject, bars) in enumerate(series):
             left = [place[lower] + 0.07 + index * width for lower, _, _ in bars]
-            axes.bar(left, [amount for _, _, amount in bars], width, align="edge", color=SERIES[subject.slot])
+            colour, heights = SERIES[subject.slot], [amount for _, _, amount in bars]
+            for k, bar in enumerate(axes.bar(left, heights, width, align="edge", color=colour)):
+                bar.set_gid(series_id(subject, f"bar{k}"))
         axes.set_yscale("log", nonpositive="clip")
         axes.set_ylim(bottom=0.5)
         axes.grid(visible=False, axis="x")
@@ -300,13 +387,13 @@ def _paint_histogram(
         axes.set_xticks(range(len(edges)), [number(edge, 6) for edge in edges])
         if len(edges) > 8:
             axes.tick_params(axis="x", labelrotation=45, labelsize=7, pad=1)
-        axes.set_title(printable(title), y=TITLE_PLACE)
+        axes.set_title("results by size of error", y=TITLE_PLACE)
         axes.set(xlabel="error / ulp", ylabel="results")
 
     return paint
 
 
-def margin_plots(rows: Sequence[GradeRow]) -> tuple[str, ...]:
+def margin_plots(rows: Sequence[GradeRow]) -> tuple[Drawing, ...]:
     """How much of its bound each grade uses, a drawing for each op of which something was judged."""
     drawings = []
     judged = [row for row in rows if row.elements]
@@ -317,13 +404,16 @@ def margin_plots(rows: Sequence[GradeRow]) -> tuple[str, ...]:
             for r in chosen
         )
         size = (3.2, 0.9 + 0.24 * (len(chosen) + len({row.dtype for row in chosen})))
-        drawings.append(
-            draw(_paint_margins(op, chosen), f"{op}: error / bound", description, f"margin-{place}", size)
-        )
+        marks: dict[str, Points] = {
+            series_id(r.subject, f"margin-{r.dtype}"): [(math.nan, r.margin, math.nan)] for r in chosen
+        }
+        paint, title = _paint_margins(chosen), f"{op}: error / bound"
+        svg = draw(paint, title, description, f"margin-{place}", size, points=marks)
+        drawings.append(Drawing(op, "", "margin", svg, ("", "of the bound", "")))
     return tuple(drawings)
 
 
-def _paint_margins(op: str, rows: Sequence[GradeRow]) -> Callable[[Axes], None]:
+def _paint_margins(rows: Sequence[GradeRow]) -> Callable[[Axes], None]:
     finite = [row.margin for row in rows if math.isfinite(row.margin)]
     limit = max(1.2, min(max(finite, default=1.0), 4.0) * 1.25)
 
@@ -334,8 +424,10 @@ def _paint_margins(op: str, rows: Sequence[GradeRow]) -> Callable[[Axes], None]:
             ticks.append((place + (len(chosen) - 1) / 2, dtype))
             for row in chosen:
                 width = min(row.margin, limit) if not math.isnan(row.margin) else limit
-                axes.barh(place, width, height=0.72, color=SERIES[row.subject.slot])
-                axes.text(width, place, f" {number(row.margin, 2)}", va="center", fontsize=8)
+                (bar,) = axes.barh(place, width, height=0.72, color=SERIES[row.subject.slot])
+                bar.set_gid(series_id(row.subject, f"margin-{row.dtype}"))
+                text = axes.text(width, place, f" {number(row.margin, 2)}", va="center", fontsize=8)
+                text.set_gid(series_id(row.subject, f"figure-{row.dtype}"))
                 place += 1
             place += 0.6
         axes.axvline(1.0, color=INK, linewidth=1, linestyle="--")
@@ -344,7 +436,7 @@ def _paint_margins(op: str, rows: Sequence[GradeRow]) -> Callable[[Axes], None]:
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
-        axes.set_title(op, y=TITLE_PLACE)
+        axes.set_title("largest error / bound", y=TITLE_PLACE)
         axes.set(xlabel="largest error / bound (1: the bound)")
 
     return paint

@@ -29,7 +29,7 @@ class Subject:
     Attributes
     ----------
     label : the run's name, made unique among the runs.
-    slot : which of the eight series colours and marks it has.
+    slot : which of the eight series colours it has.
     state : what the run comes to, by `softcert.conformance.outcome`.
     headline : one sentence.
     counts : (status, symbol, number of verdicts) of the statuses that occur.
@@ -48,7 +48,8 @@ class Subject:
     @property
     def mark(self) -> str:
         """The character that stands for it in plots and legends."""
-        return MARKS[self.slot]
+        # Beyond eight the colours come again, each with another mark.
+        return MARKS[(self.index + self.index // len(MARKS)) % len(MARKS)]
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import xml.etree.ElementTree as ET
@@ -9,13 +10,14 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from softcert.conformance.model import Verdict
-from softcert.reports.plots import histogram_plots, length_plots, margin_plots
-from softcert.reports.summary import grade_rows, subjects
+from softcert.reports.plots import MARKERS, histogram_plots, length_plots, margin_plots, marker
+from softcert.reports.summary import MARKS, grade_rows, subjects
 
 
 def drawings(runs):
     members = subjects(runs)
-    return [*length_plots(members), *histogram_plots(members), *margin_plots(grade_rows(members))]
+    found = [*length_plots(members), *histogram_plots(members), *margin_plots(grade_rows(members))]
+    return [drawing.svg for drawing in found]
 
 
 def statistics_run(build, statistics, name="odd", **fields):
@@ -52,8 +54,11 @@ def test_drawings_are_accessible_and_follow_the_page(small):
 
 def test_lengths_are_drawn_from_the_statistics(small):
     drawing = length_plots(subjects(small))[0]
-    assert "softmax, float64" in drawing
-    assert re.search(r"<desc[^>]*>Largest certified error .* ulp at 1, .* ulp at 131072\.</desc>", drawing)
+    assert (drawing.op, drawing.dtype, drawing.kind) == ("softmax", "float64", "length")
+    assert "softmax, float64" in drawing.svg
+    assert re.search(
+        r"<desc[^>]*>Largest certified error .* ulp at 1, .* ulp at 131072\.</desc>", drawing.svg
+    )
 
 
 @pytest.mark.parametrize("error", [0.0, 1e-30, 1e300, math.inf, math.nan])
@@ -78,3 +83,28 @@ def test_of_many_lengths_the_worst_of_each_doubling_is_drawn(build):
     points = [{"n": n, "error_ulp": float(n % 7), "bound_ulp": 9.0} for n in range(1, 200)]
     (drawing,) = drawings([statistics_run(build, {"by_length": points})])
     assert "1 ulp at 1, 6 ulp at 132." in drawing
+
+
+def marks(svg, part="line"):
+    """The numbers at the marks of each subject, and how many marks are drawn."""
+    found = {}
+    for group in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}g"):
+        if group.get("id", "").endswith(f"-{part}"):
+            uses = list(group.iter("{http://www.w3.org/2000/svg}use"))
+            found[group.get("data-subject")] = json.loads(group.get("data-points")), len(uses)
+    return found
+
+
+def test_every_mark_has_its_numbers(build):
+    points = [{"n": n, "error_ulp": e, "bound_ulp": 9.0} for n, e in ((1, 0.5), (2, math.inf), (8, 3.25))]
+    runs = [statistics_run(build, {"by_length": points}, name=name) for name in ("one", "two")]
+    (drawing,) = length_plots(subjects(runs))
+    assert marks(drawing.svg) == dict.fromkeys("01", ([[1.0, 0.5, 9.0], [8.0, 3.25, 9.0]], 2))
+    assert marks(drawing.svg, "endless") == dict.fromkeys("01", ([[2.0, None, 9.0]], 1))
+
+
+def test_subjects_of_one_colour_have_different_marks(build):
+    members = subjects([build(f"b{k}", verdicts=()) for k in range(24)])
+    assert len({(s.slot, s.mark) for s in members}) == 24
+    assert {marker(s) for s in members} == set(MARKERS)
+    assert all(MARKERS[MARKS.index(s.mark)] == marker(s) for s in members)
