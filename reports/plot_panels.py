@@ -38,7 +38,7 @@ KINDS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Panel:
-    """The plots of one op x dtype; of dtype "" those that show every dtype of an op.
+    """The plots of one op x dtype.
 
     Attributes
     ----------

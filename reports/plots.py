@@ -64,7 +64,7 @@ class Drawing(NamedTuple):
 
     Attributes
     ----------
-    op, dtype : what it is of; dtype "" is all of them.
+    op, dtype : what it is of.
     kind : of what it shows, a key of `softcert.reports.plot_panels.KINDS`.
     svg : the drawing.
     words : what precedes the first number of a mark, and follows the second and the third.
@@ -152,6 +152,7 @@ def _inline(svg: str, title: str, description: str, prefix: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<!--.*?-->|<style.*?</style>|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"font-family: [^;\"]*;?", "", svg)
+    svg = re.sub(r'<g id="(?!series-)[^"]*">', "<g>", svg)  # nothing refers to these
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", svg)
     svg = svg.replace("xlink:href=", "href=")
     svg = svg.replace(INK, "currentColor").replace(_RULE, "var(--rule)")
@@ -165,7 +166,18 @@ def _inline(svg: str, title: str, description: str, prefix: str) -> str:
     names += f'<desc id="{prefix}-desc">{escape(description)}</desc>'
     label = f'<svg role="img" aria-labelledby="{prefix}-title" aria-describedby="{prefix}-desc"'
     head, _, rest = svg.partition(">")
-    return re.sub(r"\s*\n\s*", "\n", f"{label}{head[4:]}>{names}{rest}").strip()
+    whole = re.sub(r"\s*\n\s*", "\n", f"{label}{head[4:]}>{names}{rest}").strip()
+    return re.sub(r"<g([^>]*)>\n((?:<use [^>]*/>\n)+)</g>", _with_one_style, whole)
+
+
+def _with_one_style(found: re.Match[str]) -> str:
+    """Marks that look alike say so once: they are most of a page on many backends."""
+    attributes, marks = found.groups()
+    styles = set(re.findall(r' style="[^"]*"', marks))
+    if len(styles) != 1 or "style=" in attributes:
+        return found[0]
+    (style,) = styles
+    return f"<g{attributes}{style}>\n{marks.replace(style, '')}</g>"
 
 
 def length_plots(members: Sequence[Subject]) -> tuple[Drawing, ...]:
@@ -394,23 +406,26 @@ def _paint_histogram(
 
 
 def margin_plots(rows: Sequence[GradeRow]) -> tuple[Drawing, ...]:
-    """How much of its bound each grade uses, a drawing for each op of which something was judged."""
+    """How much of its bound each grade uses, a drawing for each op x dtype of which something was judged."""
     drawings = []
     judged = [row for row in rows if row.elements]
-    for place, op in enumerate(dict.fromkeys(row.op for row in judged)):
-        chosen = [row for row in judged if row.op == op]
+    for place, (op, dtype) in enumerate(dict.fromkeys((row.op, row.dtype) for row in judged)):
+        chosen = [row for row in judged if (row.op, row.dtype) == (op, dtype)]
         description = "Largest error divided by its bound; above 1 breaks the contract. " + " ".join(
-            f"{r.subject.label} {r.dtype}: {number(r.margin, 3)} (error {interval(r.error_max)} ulp)."
-            for r in chosen
+            f"{r.subject.label}: {number(r.margin, 3)} (error {interval(r.error_max)} ulp)." for r in chosen
         )
-        size = (3.2, 0.9 + 0.24 * (len(chosen) + len({row.dtype for row in chosen})))
+        size = (3.2, max(2.45, 0.76 + _BAR * len(chosen)))
         marks: dict[str, Points] = {
-            series_id(r.subject, f"margin-{r.dtype}"): [(math.nan, r.margin, math.nan)] for r in chosen
+            series_id(r.subject, "margin"): [(math.nan, r.margin, math.nan)] for r in chosen
         }
-        paint, title = _paint_margins(chosen), f"{op}: error / bound"
+        paint, title = _paint_margins(chosen), f"{op}, {dtype}: error / bound"
         svg = draw(paint, title, description, f"margin-{place}", size, points=marks)
-        drawings.append(Drawing(op, "", "margin", svg, ("", "of the bound", "")))
+        drawings.append(Drawing(op, dtype, "margin", svg, ("", "of the bound", "")))
     return tuple(drawings)
+
+
+#: Inches between bars.
+_BAR = 0.15
 
 
 def _paint_margins(rows: Sequence[GradeRow]) -> Callable[[Axes], None]:
@@ -418,22 +433,17 @@ def _paint_margins(rows: Sequence[GradeRow]) -> Callable[[Axes], None]:
     limit = max(1.2, min(max(finite, default=1.0), 4.0) * 1.25)
 
     def paint(axes: Axes) -> None:
-        place, ticks = 0.0, []
-        for dtype in dict.fromkeys(row.dtype for row in rows):
-            chosen = [row for row in rows if row.dtype == dtype]
-            ticks.append((place + (len(chosen) - 1) / 2, dtype))
-            for row in chosen:
-                width = min(row.margin, limit) if not math.isnan(row.margin) else limit
-                (bar,) = axes.barh(place, width, height=0.72, color=SERIES[row.subject.slot])
-                bar.set_gid(series_id(row.subject, f"margin-{row.dtype}"))
-                text = axes.text(width, place, f" {number(row.margin, 2)}", va="center", fontsize=8)
-                text.set_gid(series_id(row.subject, f"figure-{row.dtype}"))
-                place += 1
-            place += 0.6
+        for place, row in enumerate(rows):
+            width = min(row.margin, limit) if not math.isnan(row.margin) else limit
+            (bar,) = axes.barh(place, width, height=0.72, color=SERIES[row.subject.slot])
+            bar.set_gid(series_id(row.subject, "margin"))
+            text = axes.text(width, place, f" {number(row.margin, 2)}", va="center", fontsize=8)
+            text.set_gid(series_id(row.subject, "figure"))
         axes.axvline(1.0, color=INK, linewidth=1, linestyle="--")
         axes.set_xlim(0, 1.12 * limit)
-        axes.set_yticks([tick for tick, _ in ticks], [dtype for _, dtype in ticks])
-        axes.invert_yaxis()
+        axes.set_yticks(range(len(rows)), [row.subject.mark for row in rows])
+        # However few the bars, none is thicker than among eight.
+        axes.set_ylim(max(len(rows), 8) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
         axes.set_title("largest error / bound", y=TITLE_PLACE)

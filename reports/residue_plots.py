@@ -11,7 +11,7 @@ from softcert.reports.summary import formats
 from softcert.reports.wording import number, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from matplotlib.axes import Axes
 
@@ -128,7 +128,9 @@ def _paint(maps: Sequence[tuple[Subject, _Map]]) -> Callable[[Axes], None]:
         across, down = _labels(maps[0][1])
         axes.set_xlabel(across, loc="left")
         axes.set_ylabel(down, loc="top")
-        axes.set_title("largest error / bound by remainder of the length", y=TITLE_PLACE)
+        # A part of the height, so that it is as far above many lines as above one.
+        above = (TITLE_PLACE - 1.0) * _extent(1)[1] / height
+        axes.set_title("largest error / bound by remainder of the length", y=1.0 + above)
 
     return paint
 
@@ -149,13 +151,12 @@ def _paint_map(axes: Axes, subject: Subject, found: _Map, corner: tuple[float, f
         by_shade.setdefault(_shade(margin), []).append(place)
     # One path a shade: a map of a thousand cells is six elements of the page.
     for shade, places in sorted(by_shade.items()):
-        corners = [(corner[0] + c * width, corner[1] + r * height) for c, r in places]
-        squares = [
-            point
-            for x, y in corners
-            for point in ((x, y), (x + width, y), (x + width, y + height), (x, y + height), (x, y))
-        ]
-        codes = [path_type.MOVETO, *[path_type.LINETO] * 3, path_type.CLOSEPOLY] * len(corners)
+        squares, codes = [], []
+        for column, row, length in _runs(places):
+            left, top = corner[0] + column * width, corner[1] + row * height
+            right, bottom = left + length * width, top + height
+            squares += [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
+            codes += [path_type.MOVETO, *[path_type.LINETO] * 3, path_type.CLOSEPOLY]
         beyond = shade == len(LIMITS)
         patch = patches.PathPatch(
             path_type(squares, codes),
@@ -172,6 +173,17 @@ def _paint_map(axes: Axes, subject: Subject, found: _Map, corner: tuple[float, f
     name = subject.label if len(subject.label) <= _NAME else f"{subject.label[: _NAME - 1]}…"
     text = f"{subject.mark} {printable(name)}"
     axes.text(corner[0], corner[1] - 0.05, text, fontsize=7.5, va="bottom", gid=series_id(subject, "name"))
+
+
+def _runs(places: Iterable[tuple[int, int]]) -> list[tuple[int, int, int]]:
+    """(column, row, length) of the cells that lie beside each other in a row."""
+    found: list[tuple[int, int, int]] = []
+    for column, row in sorted(places, key=lambda place: place[::-1]):
+        if found and found[-1][1] == row and sum(found[-1][::2]) == column:
+            found[-1] = (found[-1][0], row, found[-1][2] + 1)
+        else:
+            found.append((column, row, 1))
+    return found
 
 
 #: So many characters of a name have room above a map.

@@ -9,14 +9,16 @@
   // --- one op and dtype at a time ---
   const ops = [...new Set(panels.map((panel) => panel.dataset.op))];
   const fill = (select, names, chosen) => {
-    select.replaceChildren(...names.map((name) => new Option(name || "every dtype", name)));
+    select.replaceChildren(...names.map((name) => new Option(name, name)));
     select.value = names.includes(chosen) ? chosen : names[0];
   };
-  const dtypes = (op) => [...new Set(panels.filter((p) => p.dataset.op === op && p.dataset.dtype).map((p) => p.dataset.dtype))];
+  const dtypes = (op) => [...new Set(panels.filter((p) => p.dataset.op === op).map((p) => p.dataset.dtype))];
   const show = () => {
     hideTip();
     for (const { classList, dataset } of panels) {
-      classList.toggle("off", dataset.op !== form.op.value || (dataset.dtype !== "" && dataset.dtype !== form.dtype.value));
+      const on = dataset.op === form.op.value && dataset.dtype === form.dtype.value;
+      classList.toggle("on", on);
+      classList.toggle("off", !on);
     }
   };
   form.hidden = false;

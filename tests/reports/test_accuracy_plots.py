@@ -93,13 +93,13 @@ def test_panels_hold_every_plot_once_and_lead_to_what_it_rests_on(build, count):
     members = subjects([run_of(build, STATISTICS, name=f"b{k}") for k in range(count)])
     grades = grade_rows(members)
     found = panels(members, grades, [f"rests-{k}" for k in range(count)])
-    assert [(p.op, p.dtype) for p in found] == [("softmax", ""), ("softmax", "float32")]
+    assert [(p.op, p.dtype) for p in found] == [("softmax", "float32")]
     assert [d.kind for p in found for d in p.drawings] == [
         "margin", "length", "spread", "within", "query", "residues",
     ]  # fmt: skip
     assert {d.kind for p in found for d in p.drawings} <= set(KINDS)
-    assert found[1].rests == {k: f"rests-{k}" for k in range(count)}
+    assert found[0].rests == {k: f"rests-{k}" for k in range(count)}
     ids = [i for p in found for d in p.drawings for i in re.findall(r'\bid="([^"]+)"', d.svg)]
     assert len(ids) == len(set(ids))
-    for drawing in found[1].drawings:
+    for drawing in found[0].drawings:
         assert {int(s) for s in re.findall(r'data-subject="(\d+)"', drawing.svg)} == set(range(count))

@@ -28,7 +28,7 @@ def statistics_run(build, statistics, name="odd", **fields):
 
 
 def test_a_drawing_for_each_format_and_op(small):
-    assert len(drawings(small)) == 2 + 2 + 1
+    assert len(drawings(small)) == 2 + 2 + 2
 
 
 def test_drawings_are_deterministic(small):
