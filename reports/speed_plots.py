@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from softcert.backends.ops import ATTENTION_OPS
 from softcert.reports.extras import require
-from softcert.reports.plots import INK, MARKERS, SERIES, TITLE_PLACE, draw, plain_ticks
+from softcert.reports.plots import INK, SERIES, TITLE_PLACE, draw, marker, plain_ticks
 from softcert.reports.speed import growths, ladders
 from softcert.reports.speed_table import valid_rows
 from softcert.reports.summary import grade_rows
@@ -122,7 +122,7 @@ def _paint_lines(lines: Sequence[Line], title: str, xlabel: str, ylabel: str) ->
     def paint(axes: Axes) -> None:
         for line in lines:
             colour = SERIES[line.subject.slot]
-            axes.plot(line.lengths, line.figures, marker=MARKERS[line.subject.slot], color=colour)
+            axes.plot(line.lengths, line.figures, marker=marker(line.subject), color=colour)
             for n, (low, high) in zip(line.lengths, line.ends, strict=False):
                 axes.plot([n, n], [low, high], color=colour, linewidth=1)
         axes.set_xscale("log", base=2)
@@ -213,7 +213,7 @@ def _paint_roofline(marks: Sequence[Mark], ceilings: Ceilings, title: str) -> Ca
             axes.axhline(ceilings.matrix / 1e9, color=INK, linewidth=1, label="product of matrices")
         for mark in marks:
             axes.plot(
-                mark.x, mark.y, linestyle="none", marker=MARKERS[mark.subject.slot],
+                mark.x, mark.y, linestyle="none", marker=marker(mark.subject),
                 color=SERIES[mark.subject.slot],
             )  # fmt: skip
         axes.set_xlim(left, right)
@@ -292,8 +292,8 @@ def _paint_accuracy(
         axes.set_xscale("log")
         axes.plot([m.x for m in best], [m.y for m in best], color=INK, linewidth=1, linestyle="--")
         for mark in marks:
-            slot = mark.subject.slot
-            axes.plot(mark.x, mark.y, linestyle="none", marker=MARKERS[slot], color=SERIES[slot])
+            series = mark.subject
+            axes.plot(mark.x, mark.y, linestyle="none", marker=marker(series), color=SERIES[series.slot])
             axes.annotate(
                 mark.subject.label, (mark.x, mark.y), xytext=(4, 3), textcoords="offset points", fontsize=6.5
             )
