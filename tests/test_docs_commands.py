@@ -33,7 +33,7 @@ NOT_RUN = {
     "softcert infer kernel.py:softmax": "a minute; tests/test_cli_infer.py",
     "softcert report triton ": "needs a GPU",
     "softcert check triton --op": "needs a GPU",
-    "softcert check my_kernels.py": "needs a GPU",
+    "softcert check kernel.py:my_softmax --op softmax --dtype bfloat16": "needs a GPU",
     "softcert backends": "lists what the machine has; tests/test_cli.py",
     "softcert check fastkernels": "needs the line before it; run below, where the package is installed",
     "softcert reproduce fa3-table3": "half a minute; a smaller one is run on the same page",
