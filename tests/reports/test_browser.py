@@ -57,7 +57,7 @@ CONTRASTS = """(selector) => {
 }"""
 
 #: Sizes of what each chart has drawn: its shapes, less those that only frame or define others.
-DRAWN = """() => [...document.querySelectorAll("figure")].map((figure) => {
+DRAWN = """() => [...document.querySelectorAll("figure")].filter((f) => f.checkVisibility()).map((figure) => {
   const kinds = ["path", "use", "circle", "rect", "line", "polyline"].map((kind) => `svg ${kind}`);
   return [...figure.querySelectorAll(kinds.join())].filter((shape) => {
     if (shape.closest("defs, clipPath")) return false;
@@ -170,7 +170,7 @@ def test_filters_change_the_rows_and_are_reset(page):
             arg=every,
         )
         # A filter by backend hides no row, so that its end is not seen by them.
-        page.wait_for_function("!document.querySelector('#matrix [data-subject][hidden]')")
+        page.wait_for_function("() => !document.querySelector('#matrix [data-subject][hidden]')")
         assert name == "subject" or min(counts) < every
 
 
