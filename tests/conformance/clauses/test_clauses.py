@@ -14,9 +14,11 @@ from softcert.backends import numpy_
 from softcert.backends.contract import Contract
 from softcert.backends.ops import OPS as EVERY_OP
 from softcert.backends.ops import SOFTMAX_OPS as OPS
-from softcert.backends.types import Backend
+from softcert.backends.types import Backend, Call
 from softcert.conformance import CLAUSES
+from softcert.conformance.context import Context
 from softcert.conformance.judging.controls import CONTROLS
+from softcert.conformance.model import Trial
 
 BY_ID = {clause.id: clause for clause in CLAUSES}
 #: The others have mutants in test_attention_clauses.py.
@@ -424,3 +426,17 @@ def test_a_lone_subnormal_logit_may_be_flushed_where_that_is_declared(declared, 
 
     verdict = checked("logistic.one-class", "logsumexp", flushing, flush_subnormals=declared)
     assert verdict.status == status
+
+
+@pytest.mark.parametrize("beta", [10.0, -10.0])
+def test_logits_whose_products_with_beta_round_to_one_number_keep_their_order(beta):
+    """The nearest results tell them apart, and are no fall."""
+    x = np.array([float.fromhex("0x1.999999999999dp-4"), float.fromhex("0x1.999999999999cp-4")])
+    assert beta * x[0] == beta * x[1]
+    right = softcert.reference.softmax(x, beta=beta).round("float64")
+    assert right[0] != right[1]
+    trial = Trial((Call("softmax", (x,), {"axis": -1, "beta": beta}),))
+    context = Context(op="softmax", dtype="float64", contract=Contract(order_bitwise=True), ops=("softmax",))
+    judge = BY_ID["order.monotone"].judge
+    assert judge(trial, (right,), context).finding is None
+    assert judge(trial, (right[::-1].copy(),), context).finding is not None
