@@ -32,13 +32,19 @@ class Patience:
         self._computed = _seconds_computed(pid())
         self._started = time.monotonic()
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether even what still arrives comes too late."""
+        return time.monotonic() - self._started > MOST * self._seconds
+
     def remaining(self) -> float:
         """Seconds that are left, not more than 0 once the limit is over."""
         taken = time.monotonic() - self._started
-        pid = self._pid()
-        if taken < self._seconds or taken > MOST * self._seconds or not _would_run(pid):
-            return self._seconds - taken
-        return self._seconds - (_seconds_computed(pid) - self._computed)
+        if self._seconds <= taken <= MOST * self._seconds:
+            pid = self._pid()
+            if _would_run(pid):
+                return self._seconds - (_seconds_computed(pid) - self._computed)
+        return self._seconds - taken
 
 
 def _statistics(folder: Path) -> list[str]:
