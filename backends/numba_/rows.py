@@ -130,8 +130,9 @@ def softmax(x: Any, y: Any, work: Any) -> None:
         row, result, kept = x[r], y[r], work[r if len(work) == rows else 0]
         ahead = min(r + (2 if _SOON[0] <= n <= _SOON[1] else 1), rows - 1) - r
         total = sum_of_terms(row, top, kept, ahead * n)
-        # Of the next row already: what it waits for is there by the time that this row has been written.
-        top = largest(x[min(r + 1, rows - 1)], work)
+        if r + 1 < rows:
+            # Already: what it waits for is there by the time that this row has been written.
+            top = largest(x[r + 1], work)
         share = splat(work.dtype.type(1.0 / total))
         for i in range(0, whole, 4 * w):
             for j in range(i, i + 4 * w, w):
