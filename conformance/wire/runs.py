@@ -333,6 +333,10 @@ def report_to_json(runs: Sequence[Run]) -> dict[str, Any]:
 # --- reading and writing ---
 
 
+def _report(document: Mapping[str, Any]) -> tuple[Run, ...]:
+    return tuple(_run(run) for run in document["runs"])
+
+
 def _read(build: Callable[[Mapping[str, Any]], T], document: Any, kind: str, source: str) -> T:
     validate(document, kind, source)
     try:
@@ -373,17 +377,15 @@ def read_witness(path: str | os.PathLike[str]) -> Witness:
 
 def read_report(path: str | os.PathLike[str]) -> tuple[Run, ...]:
     """Return the runs in a report's file; raise RequestError, one sentence, if there are none."""
-    return _read(
-        lambda report: tuple(_run(run) for run in report["runs"]), read_json(path), "report", str(path)
-    )
+    return _read(_report, read_json(path), "report", str(path))
 
 
 def read_runs(path: str | os.PathLike[str]) -> tuple[Run, ...]:
     """Return the runs in a file, of one run or a report's; raise RequestError, one sentence, if none."""
     document = read_json(path)
     if isinstance(document, dict) and document.get("kind") == "report":
-        return _read(lambda report: tuple(map(_run, report["runs"])), document, "report", str(path))
-    return (_read(_run, document, "run", str(path)),)
+        return _read(_report, document, "report", str(path))
+    return (run_from_json(document, str(path)),)
 
 
 def write_document(document: Mapping[str, Any], path: str | os.PathLike[str]) -> Path:

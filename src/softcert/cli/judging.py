@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -42,6 +42,17 @@ class Request:
     contract: Contract | None = None
     expected: tuple[ExpectedFailure, ...] = ()
     worst: tuple[str, ...] = ()
+
+    def restrictions(self) -> dict[str, Any]:
+        """What is tried, as the arguments of `softcert.conformance.check` and of its `Request.of` say it."""
+        return {
+            "op": self.ops[0] if len(self.ops) == 1 else None,
+            "ops": unique(self.ops),
+            "dtypes": unique(self.dtypes),
+            "clauses": unique(self.clauses),
+            "profile": self.profile,
+            "seed": self.seed,
+        }
 
     def validate(self) -> None:
         """Refuse names that softcert does not know, before anything is loaded.
@@ -93,12 +104,7 @@ def judge(subject: str, request: Request, label: str = "") -> tuple[Run, Keyboar
 
             run = check(
                 subject,
-                op=request.ops[0] if len(request.ops) == 1 else None,
-                ops=unique(request.ops),
-                dtypes=unique(request.dtypes),
-                clauses=unique(request.clauses),
-                profile=request.profile,
-                seed=request.seed,
+                **request.restrictions(),
                 contract=request.contract,
                 worst=request.worst or None,
                 progress=watch,

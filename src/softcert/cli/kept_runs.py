@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from softcert.cli.console import announce
 from softcert.cli.errors import explain
-from softcert.cli.options import unique, write_result
+from softcert.cli.options import write_result
 from softcert.cli.targets import subject_files
 from softcert.errors import RequestError
 
@@ -174,14 +174,7 @@ def asked_of(subject: str, request: Request) -> Asked:
     from softcert.conformance.request import Request as CheckedRequest
     from softcert.conformance.runner import asked_for
 
-    checked = CheckedRequest.of(
-        op=request.ops[0] if len(request.ops) == 1 else None,
-        ops=unique(request.ops),
-        dtypes=unique(request.dtypes),
-        clauses=unique(request.clauses),
-        profile=request.profile,
-        seed=request.seed,
-    )
+    checked = CheckedRequest.of(**request.restrictions())
     with Worker(subject, op=checked.op) as worker:
         described = worker.description
     return Asked(
