@@ -117,15 +117,7 @@ def _paint_curves(against: _Against, unit: str, curves: Curves) -> Callable[[Axe
         for subject, points in curves:
             places = [at[edge] for edge, _, _ in points]
             errors = [positive(error, FLOOR) for _, error, _ in points]
-            axes.plot(
-                places,
-                errors,
-                marker=marker(subject),
-                color=SERIES[subject.slot],
-                gid=series_id(subject, "line"),
-                linewidth=1.1,
-                markersize=3.6,
-            )
+            _line(axes, subject, places, errors)
             mark_endless(axes, places, errors, subject)
         axes.set_yscale("log")
         if not any(math.isfinite(error) for _, points in curves for _, error, _ in points):
@@ -139,6 +131,12 @@ def _paint_curves(against: _Against, unit: str, curves: Curves) -> Callable[[Axe
         axes.set(xlabel=against.label, ylabel=f"error / {unit}")
 
     return paint
+
+
+def _line(axes: Axes, subject: Subject, across: Sequence[float], up: Sequence[float]) -> None:
+    """The line of a backend, thinner than where there are few marks."""
+    colour, gid = SERIES[subject.slot], series_id(subject, "line")
+    axes.plot(across, up, marker=marker(subject), color=colour, gid=gid, linewidth=1.1, markersize=3.6)
 
 
 def _spaced(edges: Sequence[float], most: int = 7) -> list[float]:
@@ -195,15 +193,7 @@ def _share_at(points: Points, limit: float) -> float:
 def _paint_shares(curves: Curves) -> Callable[[Axes], None]:
     def paint(axes: Axes) -> None:
         for subject, points in curves:
-            axes.plot(
-                [limit for limit, _, _ in points],
-                [share for _, share, _ in points],
-                marker=marker(subject),
-                color=SERIES[subject.slot],
-                gid=series_id(subject, "line"),
-                linewidth=1.1,
-                markersize=3.6,
-            )
+            _line(axes, subject, [limit for limit, _, _ in points], [share for _, share, _ in points])
         axes.set_xscale("log", base=2)
         axes.set_ylim(0.0, 104.0)
         axes.xaxis.set_major_locator(require("matplotlib.ticker").LogLocator(base=2, numticks=7))

@@ -15,9 +15,7 @@ from softcert.reports.speed import growths
 from softcert.reports.speed_plots import accuracy_plots, memory_plots, roofline_plots, time_plots
 from softcert.reports.speed_table import HEADINGS, INTRO, speed_lines, valid_rows
 from softcert.reports.statements import statements
-from softcert.reports.templating import environment as _environment
-from softcert.reports.templating import markup as _markup
-from softcert.reports.templating import template as _template
+from softcert.reports.templating import environment, markup, template
 from softcert.reports.witnesses import worst_witnesses
 from softcert.reports.wording import described_growth
 
@@ -45,7 +43,7 @@ def render_html(runs: Sequence[Run], *, title: str = TITLE) -> str:
     shown = worst_witnesses(members)
     verdicts = summary.matrix(members)
     anchors = _anchors(shown)
-    page = _environment().get_template("report.html.j2")
+    page = environment().get_template("report.html.j2")
     text: str = page.render(
         title=wording.printable(title),
         subjects=members,
@@ -74,8 +72,8 @@ def render_html(runs: Sequence[Run], *, title: str = TITLE) -> str:
         symbols=wording.SYMBOLS,
         ulp=wording.ULP,
         rests_on=wording.RESTS_ON,
-        style=_markup(_template("style.css")),
-        script=_markup(_template("script.js") + _template("plots.js")),
+        style=markup(template("style.css")),
+        script=markup(template("script.js") + template("plots.js")),
     )
     return text
 
@@ -132,7 +130,7 @@ def _speed(members: Sequence[Subject]) -> Mapping[str, Any]:
         "speed_headings": HEADINGS,
         "speed_lines": speed_lines(members),
         "speed_growths": [(s.label, described_growth(g)) for s in members for g in growths(valid_rows(s))],
-        "speed_plots": [(head, text, tuple(map(_markup, drawn))) for head, text, drawn in sections if drawn],
+        "speed_plots": [(head, text, tuple(map(markup, drawn))) for head, text, drawn in sections if drawn],
     }
 
 

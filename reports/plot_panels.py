@@ -7,7 +7,8 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from softcert.reports.accuracy_plots import curve_plots, within_plots
-from softcert.reports.plots import Drawing, histogram_plots, length_plots, margin_plots
+from softcert.reports.error_plots import histogram_plots, length_plots, margin_plots
+from softcert.reports.plots import Drawing
 from softcert.reports.residue_plots import residue_plots
 
 if TYPE_CHECKING:

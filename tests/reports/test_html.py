@@ -13,7 +13,7 @@ import pytest
 
 from softcert.conformance.model import RequestError
 from softcert.conformance.wire.runs import witness_from_json
-from softcert.reports import html, render_html
+from softcert.reports import render_html, templating
 
 VOID = {"meta", "link", "br", "hr", "img", "input", "path", "use", "rect", "wbr"}
 
@@ -200,7 +200,7 @@ def test_long_witnesses_stay_out_of_the_page(small, monkeypatch):
 
 @pytest.mark.parametrize("library", ["jinja2", "matplotlib"])
 def test_a_missing_library_is_named_with_its_remedy(small, monkeypatch, library):
-    html._environment.cache_clear()
+    templating.environment.cache_clear()
     for name in [n for n in sys.modules if n.partition(".")[0] == library]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, library, None)

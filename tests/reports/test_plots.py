@@ -10,7 +10,8 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from softcert.conformance.model import Verdict
-from softcert.reports.plots import MARKERS, histogram_plots, length_plots, margin_plots, marker
+from softcert.reports.error_plots import histogram_plots, length_plots, margin_plots
+from softcert.reports.plots import MARKERS, marker
 from softcert.reports.summary import MARKS, grade_rows, subjects
 
 
