@@ -50,9 +50,11 @@ def answered(subject, name="r", *, contract=None, clauses=SOME, **asked):
 
 
 def plain(run, *left_out):
-    """The verdicts without what no two runs share: their times."""
+    """The verdicts without what no two runs share: their times, and how many pages a process held."""
     verdicts = run_to_json(run)["verdicts"]
     for verdict in verdicts:
+        if verdict["clause"].startswith("memory."):
+            del verdict["margin"], verdict["statistics"]
         for name in ("seconds", "oracle_seconds", "subject_seconds", *left_out):
             verdict.pop(name)
         for reply in (verdict.get("witness") or {}).get("replies", ()):
