@@ -19,9 +19,10 @@ def attention_operands(
     groups: int | None = None,
     queries: int = 3,
     keys: int = 3,
+    features: int = 4,
     width: int = 4,
 ) -> tuple[Array, ...]:
-    """Fresh operands of an op of attention, of four features and small numbers.
+    """Fresh operands of an op of attention, of small numbers.
 
     Parameters
     ----------
@@ -30,7 +31,7 @@ def attention_operands(
     width : columns of the values.
     """
     shared = heads if groups is None else (*heads[:-1], groups)
-    lengths = {"L": queries, "S": keys, "D": 4, "E": width}
+    lengths = {"L": queries, "S": keys, "D": features, "E": width}
     operands = []
     for name, kind in zip(OPERANDS[op], operand_dtypes(op, dtype), strict=True):
         axes = AXES[name]

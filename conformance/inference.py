@@ -135,7 +135,7 @@ def infer(
             profile=replace(request.effort, shrinks=0),
             seed=request.seed,
             refused=refused,
-            lacks=lacks_of(source, chosen, typed, refused),
+            lacks=lacks_of(source, chosen, typed, refused, request.effort.thorough),
         )
         taken = [dtype for dtype in typed if any((op, dtype) not in refused for op in chosen)]
         if not taken:

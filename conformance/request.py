@@ -155,7 +155,7 @@ class Request:
             profile=self.effort,
             seed=self.seed,
             refused=left_out,
-            lacks=lacks_of(source, ops, dtypes, left_out),
+            lacks=lacks_of(source, ops, dtypes, left_out, self.effort.thorough),
             worst=self.worst,
         )
 

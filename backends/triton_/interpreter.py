@@ -11,6 +11,7 @@ too, so a process runs either.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from importlib import import_module
@@ -23,6 +24,8 @@ from softcert.errors import SubjectError
 
 #: What Triton asks when it is imported, for the functions of its own library are kernels too.
 _SWITCH = "TRITON_INTERPRET"
+#: Programs of one launch: at some 15 ms each, as many take minutes.
+_PROGRAMS = 1 << 14
 
 
 def interpret_kernels() -> None:
@@ -85,6 +88,11 @@ def _repair() -> None:
     run = interpreter.GridExecutor.__call__
 
     def run_quietly(self: Any, *operands: Any, **options: Any) -> Any:
+        programs = math.prod(self.grid)
+        if programs > _PROGRAMS:
+            raise NotImplementedError(
+                f"the interpreter runs at most {_PROGRAMS} programs, and the call has {programs}"
+            )
         # A GPU warns of no infinity either.
         with np.errstate(all="ignore"):
             return run(self, *operands, **options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any, NamedTuple, Protocol
 
 from softcert.backends import Description, Limits, Worker
@@ -46,7 +47,7 @@ class Task:
     ----------
     subject, op, contract, limits : as for `Worker`.
     refused : why the subject takes no arrays of a dtype, by op and dtype.
-    lacks : features of attention that it refuses, and in which words, by op.
+    lacks : features of attention that it refuses, and in which words, by op and dtype.
     worst : known hard cases, with which each examination begins.
     """
 
@@ -57,7 +58,7 @@ class Task:
     profile: Profile
     seed: int
     refused: Mapping[tuple[str, str], str] = field(default_factory=dict)
-    lacks: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    lacks: Mapping[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)
     worst: tuple[WorstCase, ...] = ()
 
     def perform(self, worker: Worker, group: Group) -> Iterator[tuple[int, Any]]:
@@ -138,15 +139,18 @@ def refusals(source: Source, ops: Sequence[str], dtypes: Sequence[str]) -> dict[
 
 
 def lacks_of(
-    source: Source, ops: Sequence[str], dtypes: Sequence[str], refused: Mapping[tuple[str, str], str]
-) -> dict[str, dict[str, str]]:
-    """Features of attention that the subject refuses at the first dtype that it takes, by op."""
-    found: dict[str, dict[str, str]] = {}
-    for op in ops:
-        taken = next((dtype for dtype in dtypes if (op, dtype) not in refused), None)
-        if takes_scores(op) and taken is not None:
+    source: Source,
+    ops: Sequence[str],
+    dtypes: Sequence[str],
+    refused: Mapping[tuple[str, str], str],
+    thorough: float,
+) -> dict[tuple[str, str], dict[str, str]]:
+    """Features of attention that the subject refuses, by op and dtype: wide heads fit in 16 bits first."""
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for op, dtype in product(filter(takes_scores, ops), dtypes):
+        if (op, dtype) not in refused:
             options = source.description.options.get(op, ATTENTION_OPTIONS)
-            found[op] = lacking(op, taken, tuple(options), source.call)
+            found[op, dtype] = lacking(op, dtype, tuple(options), source.call, thorough)
     return found
 
 
@@ -166,7 +170,7 @@ def examine_all(source: Source, task: Task, items: Iterable[Item]) -> Iterator[V
 
 def context_of(described: Description, task: Task, item: Item) -> Context:
     """What the clause of an item may ask."""
-    facts = {"thorough": task.profile.thorough, "lacks": task.lacks.get(item.op, {})}
+    facts = {"thorough": task.profile.thorough, "lacks": task.lacks.get((item.op, item.dtype), {})}
     return Context.of(described, item.op, item.dtype, **facts)
 
 

@@ -121,13 +121,14 @@ def _kinds(request: Request) -> list[tuple[Item, bool | None]]:
 
 def _portion(item: Item, beta: bool | None, request: Request) -> Portion:
     if not item.clause:
-        return Portion("", item.op, item.dtype, tuple((call,) for call in _probes(item.op, item.dtype)))
+        return Portion("", item.op, item.dtype, _probes(item.op, item.dtype, request))
     trials = _rehearsed(item, request, beta=bool(beta))
     return Portion(item.clause, item.op, item.dtype, trials, beta, ending(clause_named(item.clause)))
 
 
-def _probes(op: str, dtype: str) -> list[Call]:
-    return [harmless_call(op, dtype), *(probes(op, dtype) if takes_scores(op) else ())]
+def _probes(op: str, dtype: str, request: Request) -> tuple[Calls, ...]:
+    features = probes(op, dtype, request.effort.thorough) if takes_scores(op) else []
+    return tuple((call,) for call in (harmless_call(op, dtype), *features))
 
 
 def ending(clause: Clause) -> tuple[str, ...]:

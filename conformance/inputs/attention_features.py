@@ -5,6 +5,7 @@ A refusal is an exception that says "not this"; whatever else a kernel raises is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
@@ -39,6 +40,14 @@ def _groups(call: Call) -> int:
     return int(call.operands[1].shape[-3])
 
 
+def _widest(call: Call) -> int:
+    return int(max(call.operands[0].shape[-1], call.operands[2].shape[-1]))
+
+
+def _batches(call: Call) -> int:
+    return math.prod(call.operands[0].shape[:-3])
+
+
 class Feature(NamedTuple):
     """Something that not every kernel takes.
 
@@ -47,11 +56,13 @@ class Feature(NamedTuple):
     needed : whether a call needs it.
     probe : a harmless call, of an op at a dtype, that needs it.
     option : the keyword without which a kernel cannot have it.
+    thorough : effort of the profiles from which a clause needs it, where probing for it costs something.
     """
 
     needed: Callable[[Call], bool]
     probe: Callable[[str, str], Call]
     option: str = ""
+    thorough: float = 0.0
 
 
 _ALL = np.ones((2, 3, 3), dtype=bool)
@@ -71,6 +82,14 @@ def _with_bias(op: str, dtype: str) -> Call:
     return _harmless(op, dtype, mask=np.zeros((2, 3, 3), dtype=as_dtype(dtype)))
 
 
+def _wider_than(most: int) -> Feature:
+    """Heads wider than kernels commonly stop at; the probe has the next width that tiles divide."""
+    next_width = most + 32
+    return Feature(lambda c: _widest(c) > most, partial(_harmless, features=next_width, width=next_width))
+
+
+#: What the second and third axes of a grid of blocks have room for.
+_GRID_AXIS = 65535
 #: Each feature, in words; of ops that take scores.
 FEATURES: Mapping[str, Feature] = MappingProxyType(
     {
@@ -103,6 +122,12 @@ FEATURES: Mapping[str, Feature] = MappingProxyType(
         ),
         "one head without an axis": Feature(lambda c: c.operands[0].ndim == 2, partial(_harmless, heads=())),
         "batches of heads": Feature(lambda c: c.operands[0].ndim == 4, partial(_harmless, heads=(2, 2))),
+        **{f"heads wider than {most}": _wider_than(most) for most in (64, 128, 256)},
+        f"more than {_GRID_AXIS} batches": Feature(
+            lambda c: _batches(c) > _GRID_AXIS,
+            partial(_harmless, heads=(_GRID_AXIS + 1, 1), queries=1, keys=1, features=1, width=1),
+            thorough=1.0,
+        ),
     }
 )
 
@@ -115,9 +140,9 @@ def harmless_call(op: str, dtype: str) -> Call:
     return Call(op, (numbers,) * len(OPERANDS[op]))
 
 
-def probes(op: str, dtype: str) -> list[Call]:
-    """The harmless calls by which each feature is found out."""
-    return [feature.probe(op, dtype) for feature in FEATURES.values()]
+def probes(op: str, dtype: str, thorough: float) -> list[Call]:
+    """The harmless calls by which each feature is found out that a profile of some effort needs."""
+    return [feature.probe(op, dtype) for feature in FEATURES.values() if feature.thorough <= thorough]
 
 
 def missing(call: Call, lacks: Mapping[str, str]) -> str | None:
@@ -127,12 +152,14 @@ def missing(call: Call, lacks: Mapping[str, str]) -> str | None:
     return next((name for name in lacks if FEATURES[name].needed(call)), None)
 
 
-def lacking(op: str, dtype: str, options: tuple[str, ...], ask: Callable[[Call], Reply]) -> dict[str, str]:
-    """Which features a subject refuses at an op, and in which words.
+def lacking(
+    op: str, dtype: str, options: tuple[str, ...], ask: Callable[[Call], Reply], thorough: float
+) -> dict[str, str]:
+    """Which features a subject refuses at an op and dtype, and in which words.
 
     Parameters
     ----------
-    options : the keywords that it takes. ask : makes a call.
+    options : the keywords that it takes. ask : makes a call. thorough : effort of the profile.
     """
     found: dict[str, str] = {}
     if not takes_scores(op):
@@ -140,6 +167,8 @@ def lacking(op: str, dtype: str, options: tuple[str, ...], ask: Callable[[Call],
     # A kernel that refuses everything refuses no feature.
     answers = not isinstance(ask(_harmless(op, dtype)), Failure)
     for name, feature in FEATURES.items():
+        if feature.thorough > thorough:
+            continue
         call = feature.probe(op, dtype)
         if feature.option and feature.option not in options:
             found[name] = f"takes no {feature.option}"

@@ -63,7 +63,7 @@ def test_a_fault_around_the_subject_is_no_refusal_of_it(monkeypatch):
         assert not reply.by_subject
         assert reply.message.endswith("(outside of the subject's code)")
         assert not refuses(reply)
-        lacks = lacking("attention", "float32", ("scale", "causal", "mask"), one.call)
+        lacks = lacking("attention", "float32", ("scale", "causal", "mask"), one.call, thorough=0)
     assert "a boolean mask" in lacks
     assert "a causal mask" not in lacks
 
