@@ -7,6 +7,7 @@ new process and finds the subject loaded again.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -114,11 +115,17 @@ class Worker:
     limits : time and memory of loading and of each call.
     timed : its speed is measured, so that threads of OpenMP wait as they are used to. Else they sleep while
         they wait: spinning, they take the processors from each other where several workers run.
+    python : interpreter of another environment, which holds the subject's library and what `softcert run`
+        needs; this one by default.
 
     Attributes
     ----------
     restarts : how often a process had to be replaced: after a crash, a hang, exhausted memory, and where what
         a compiler keeps took half of it.
+
+    Raises
+    ------
+    SubjectError : there is no such interpreter.
 
     Notes
     -----
@@ -134,9 +141,13 @@ class Worker:
         contract: Contract | None = None,
         limits: Limits = Limits(),
         timed: bool = False,
+        python: str | None = None,
     ) -> None:
+        if python is not None and shutil.which(python) is None:
+            raise SubjectError(f"there is no Python at {python}")
         self._subject = subject
         self._timed = timed
+        self._python = python
         self._op = op
         self._contract = contract
         self._limits = limits
@@ -272,9 +283,12 @@ class Worker:
         if isinstance(self._subject, str):
             order = self._order()
         else:
+            if self._python is not None:
+                raise SubjectError(f"{self._name} lives in this process, and cannot be run by another Python")
             require_forkable(self._subject)
             backend = self._restricted(self._subject)
-        self._process = WorkerProcess(backend, self._limits.memory_bytes, timed=self._timed)
+        memory = self._limits.memory_bytes
+        self._process = WorkerProcess(backend, memory, timed=self._timed, python=self._python)
         try:
             reply, _ = self._process.exchange(order, (), self._limits.load_seconds)
             described = None if reply["reply"] == "unloadable" else _described(reply)
@@ -303,11 +317,13 @@ class Worker:
         return self._subject if isinstance(self._subject, str) else self._subject.name
 
     def _order(self) -> dict[str, Any]:
+        # Another environment's libraries are its own.
+        path = sys.path if self._python is None else [""]
         return {
             "subject": self._subject,
             "op": self._op,
             "contract": None if self._contract is None else self._contract.to_mapping(),
-            "path": [os.path.abspath(entry) for entry in sys.path],  # noqa: PTH100 - "" is the current folder
+            "path": [os.path.abspath(entry) for entry in path],  # noqa: PTH100 - "" is the current folder
             "limits": {"memory_bytes": self._limits.memory_bytes},
         }
 

@@ -59,13 +59,21 @@ class WorkerProcess:
         interpreter, which waits for an order.
     memory_bytes : what a fork may allocate beyond what it has (an order says so for the other).
     timed : threads of OpenMP spin while they wait, if they are used to.
+    python : the fresh interpreter; this process's own by default.
 
     Attributes
     ----------
     pid : of the guardian.
     """
 
-    def __init__(self, backend: Backend | None = None, memory_bytes: int = 0, *, timed: bool = False) -> None:
+    def __init__(
+        self,
+        backend: Backend | None = None,
+        memory_bytes: int = 0,
+        *,
+        timed: bool = False,
+        python: str | None = None,
+    ) -> None:
         self._mark = secrets.token_hex(16)
         self._folder = tempfile.mkdtemp(prefix="softcert-")
         self._trace = os.memfd_create("softcert-trace")
@@ -81,7 +89,7 @@ class WorkerProcess:
             environment = _environment(self._mark, self._folder, timed)
             if backend is None:
                 descriptors = (their_lifeline.fileno(), theirs.fileno(), self._trace)
-                self._popen = _spawn(descriptors, self._folder, environment)
+                self._popen = _spawn(python or sys.executable, descriptors, self._folder, environment)
                 self.pid = self._popen.pid
             else:
                 serve = _Fork(backend, theirs, their_lifeline, self._trace, self._folder, environment)
@@ -280,13 +288,13 @@ def _environment(mark: str, folder: str, timed: bool) -> dict[str, str]:
 
 
 def _spawn(
-    descriptors: tuple[int, int, int], folder: str, environment: Mapping[str, str]
+    python: str, descriptors: tuple[int, int, int], folder: str, environment: Mapping[str, str]
 ) -> subprocess.Popen[bytes]:
     import softcert
 
     root = str(Path(softcert.__path__[0]).parent)
-    return subprocess.Popen(  # noqa: S603 - our own interpreter
-        [sys.executable, "-P", guardian.__file__, root, folder, *map(str, descriptors)],
+    return subprocess.Popen(  # noqa: S603 - an interpreter
+        [python, "-P", guardian.__file__, root, folder, *map(str, descriptors)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -5,7 +5,7 @@
 What is examined stands in tools/published.toml. Each entry is installed by pip into an environment of its own
 under build/published, where its backends answer the cases of the suite; they are judged here, as is done for
 a machine without an oracle. Answers are kept, so that a run that was stopped goes on where it was; when the
-suite's cases change, they are asked for anew.
+suite's cases change, they are asked for anew. Then all are timed in turns, each in its environment.
 """
 
 from __future__ import annotations
@@ -17,17 +17,21 @@ import subprocess
 import sys
 import tomllib
 import venv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 
+from softcert.cli.console import count_bar
+from softcert.cli.subjects import TIMED
 from softcert.conformance.model import Run
 from softcert.conformance.wire.runs import read_run
 from softcert.reports import write_report
+from softcert.reports.speed import Stopwatch
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARIES = ROOT / "tools" / "published.toml"
@@ -136,6 +140,43 @@ def examined(entry: Entry, cases: Path) -> Run:
     return replace(read_run(judged), name=entry.name)
 
 
+def all_examined(entries: Sequence[Entry], cases: Path) -> tuple[dict[Entry, Run], list[str]]:
+    """Runs of the entries, as many at a time as there are processors; and what failed, in words."""
+    found: dict[Entry, Run] = {}
+    failed = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        at_work: dict[Future[Run], Entry] = {}
+        for entry in entries:
+            click.echo(f"== {entry.name}", err=True)
+            try:
+                # One at a time: entries share environments.
+                environment_of(entry)
+                at_work[pool.submit(examined, entry, cases)] = entry
+            except subprocess.CalledProcessError as error:
+                failed.append(f"{entry.name}: {error}")
+        for future in as_completed(at_work):
+            entry = at_work[future]
+            try:
+                found[entry] = future.result()
+                click.echo(f"== {entry.name}: examined", err=True)
+            except subprocess.CalledProcessError as error:
+                failed.append(f"{entry.name}: {error}")
+    return {entry: found[entry] for entry in entries if entry in found}, failed
+
+
+def timed(runs: Mapping[Entry, Run]) -> list[Run]:
+    """The runs with speeds, of one measurement of all of them."""
+    rows: dict[int, list[Mapping[str, Any]]] = {position: [] for position in range(len(runs))}
+    pythons = [str(environment_of(entry)) for entry in runs]
+    with (
+        Stopwatch([entry.backend for entry in runs], pythons=pythons) as stopwatch,
+        count_bar("timing") as show,
+    ):
+        for position, row in stopwatch.rows(TIMED, ("float32",), ladder=True, progress=show):
+            rows[position].append(row)
+    return [replace(run, speed=tuple(rows[position])) for position, run in enumerate(runs.values())]
+
+
 @click.command(help=__doc__)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the report; the date's by default.")
 @click.option("--only", multiple=True, metavar="WORD", help="Entries whose names hold it; repeatable.")
@@ -144,16 +185,10 @@ def main(out: Path | None, only: tuple[str, ...]) -> None:
     WORK.mkdir(parents=True, exist_ok=True)
     profile = tomllib.loads(LIBRARIES.read_text(encoding="utf-8"))["profile"]
     cases = cases_of(profile)
-    runs, failed = [], []
-    for entry in listed(only):
-        click.echo(f"== {entry.name}", err=True)
-        try:
-            runs.append(examined(entry, cases))
-        except subprocess.CalledProcessError as error:
-            failed.append(f"{entry.name}: {error}")
+    runs, failed = all_examined(list(listed(only)), cases)
     today = datetime.now(UTC).date().isoformat()
     if runs:
-        written = write_report(runs, out or PUBLISHED / today, title=f"softcert report of {today}")
+        written = write_report(timed(runs), out or PUBLISHED / today, title=f"softcert report of {today}")
         click.echo(str(written.html))
     if failed:
         raise click.ClickException("; ".join(failed))

@@ -78,6 +78,7 @@ class Stopwatch:
     ----------
     subjects : as for `softcert.load`.
     op : the op of a subject that is a function of another name, as for `softcert.load`.
+    pythons : for each subject the interpreter that runs it, as for `Worker`; none given, this one for all.
 
     Attributes
     ----------
@@ -86,8 +87,11 @@ class Stopwatch:
     unmeasured : where one gave no figure, and why.
     """
 
-    def __init__(self, subjects: Sequence[str | Backend], op: str | None = None) -> None:
+    def __init__(
+        self, subjects: Sequence[str | Backend], op: str | None = None, pythons: Sequence[str | None] = ()
+    ) -> None:
         self._subjects, self._op = subjects, op
+        self._pythons = pythons or [None] * len(subjects)
         self._workers: dict[int, Worker] = {}
         self._examiner = Examiner()
         self._machine = Machine()
@@ -99,8 +103,8 @@ class Stopwatch:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             stack.enter_context(self._machine)
-            for position, subject in enumerate(self._subjects):
-                worker = Worker(subject, op=self._op, limits=CallLimits(), timed=True)
+            for position, (subject, python) in enumerate(zip(self._subjects, self._pythons, strict=True)):
+                worker = Worker(subject, op=self._op, limits=CallLimits(), timed=True, python=python)
                 stack.enter_context(worker)
                 try:
                     self.descriptions[position] = worker.description

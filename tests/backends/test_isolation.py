@@ -472,3 +472,29 @@ def test_what_a_compiler_keeps_is_not_held_against_a_later_call(tmp_path):
     with Worker(f"{tmp_path / 'keeps.py'}:softmax", op="softmax", limits=limits) as one:
         replies = [one.call(CALL) for _ in range(16)]
     assert any(isinstance(reply, Failure) and reply.kind == "memory" for reply in replies)
+
+
+def test_another_python_runs_the_subject_with_libraries_of_its_own(tmp_path, monkeypatch):
+    """A path that is this interpreter's alone is not searched; the current folder is."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "only_here.py").touch()
+    monkeypatch.syspath_prepend(tmp_path / "mine")
+    other = tmp_path / "python"
+    other.write_text(f'#!/bin/sh\nexport OTHER=yes\nexec "{sys.executable}" "$@"\n')
+    other.chmod(0o755)
+    body = "found = importlib.util.find_spec('only_here') is not None\n"
+    body += "return np.full_like(x, 2 * ('OTHER' in os.environ) + found)"
+    subject = kernel_file(tmp_path / "k.py", body, top="import importlib.util")
+    for python, expected in ((None, 1), (str(other), 2)):
+        with Worker(subject, python=python) as worker:
+            assert np.all(worker.call(CALL).values[0] == expected)
+
+
+def test_a_python_that_is_none_and_one_for_a_function_of_this_process_are_refused(tmp_path):
+    with pytest.raises(SubjectError, match="there is no Python at"):
+        Worker("numpy", python=str(tmp_path / "python"))
+    with (
+        Worker(Backend("mine", {"softmax": load("numpy").ops["softmax"]}), python=sys.executable) as worker,
+        pytest.raises(SubjectError, match="lives in this process"),
+    ):
+        _ = worker.description
