@@ -116,6 +116,30 @@ def place(page, folder):
     return programs
 
 
+def runner(folder, programs, **variables):
+    """What runs a command in a folder as a user would who has softcert installed."""
+    environment = {
+        **os.environ,
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT / "src"),
+        "BROWSER": "true",  # what --open opens the page with
+        "GITHUB_ACTIONS": "",  # the page of the job is not for these gates
+        **variables,
+    }
+
+    def run(command):
+        return subprocess.run(
+            ["bash", "-c", command],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
 def lacks(command):
     needed = {what for word, what in OPTIONAL.items() if word in command}
     return {what for what in needed if shutil.which(what) is None and find_spec(what) is None}
@@ -131,24 +155,10 @@ WITH_COMMANDS = [
 
 @pytest.mark.parametrize("page", WITH_COMMANDS)
 def test_the_commands_of_a_page_do_what_it_says(page, tmp_path):
-    programs = place(page, tmp_path)
-    environment = {
-        **os.environ,
-        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT / "src"),
-        "BROWSER": "true",  # what --open opens the page with
-    }
-
-    def run(command):
-        return subprocess.run(
-            ["bash", "-c", command],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
+    # A folder below, since a command may make another one beside it.
+    folder = tmp_path / "here"
+    folder.mkdir()
+    run = runner(folder, place(page, folder))
     before = BEFORE.get(str(page.relative_to(ROOT)))
     if before is not None:
         run(before)
