@@ -185,6 +185,38 @@ def test_no_reason_is_left_over():
     assert {str(page.relative_to(ROOT)) for page in PAGES} >= {*BEFORE, *SLOW}
 
 
+def test_the_action_does_what_the_tutorial_says(tmp_path):
+    """What a job would run, by the inputs of the tutorial's workflow, where the kernel is the broken one."""
+    tutorial = ROOT / "docs" / "tutorial.md"
+    programs = place(tutorial, tmp_path)
+    action = (ROOT / "action.yml").read_text(encoding="utf-8")
+    inputs = dict(re.findall(r"^  ([\w-]+):\n    description: .+\n    default: (\S+)$", action, re.MULTILINE))
+    inputs = {name: value.strip('"') for name, value in inputs.items()}
+    workflow = (tmp_path / ".github" / "workflows" / "softcert.yml").read_text(encoding="utf-8")
+    (given,) = re.findall(r"uses: OWNER/softcert@COMMIT\n +with:\n((?: {10}.+\n)+)", workflow)
+    inputs |= (given := dict(re.findall(r'^ +([\w-]+): "?([^"\n]+)"?$', given, re.MULTILINE)))
+    assert given.keys() <= inputs.keys() == set(re.findall(r"inputs\.([\w-]+)", action))
+    assert f"path: {inputs['witnesses']}\n" in workflow
+
+    variables = {
+        variable: inputs[name] for variable, name in re.findall(r"(\w+): \$\{\{ inputs\.([\w-]+) }}", action)
+    }
+    page = tmp_path / "page.md"
+    github = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(page)}
+    run = runner(tmp_path, programs, **variables, **github)
+    _, step = re.findall(r"^      run: (.+)$", action, re.MULTILINE)
+    assert run("softcert gate --update-baseline").returncode == 0
+    *_, broken, _ = re.findall(
+        r"<!-- file: kernel.py -->\n```python\n(.*?)```", tutorial.read_text(encoding="utf-8"), re.DOTALL
+    )
+    (tmp_path / "kernel.py").write_text(broken, encoding="utf-8")
+    done = run(step)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "# softcert gate is broken" in page.read_text(encoding="utf-8")
+    assert (tmp_path / inputs["junit"]).is_file()
+    assert (tmp_path / inputs["witnesses"] / "simplex.range-softmax-float32.json").is_file()
+
+
 def test_the_backend_of_the_page_is_one_once_it_is_installed(tmp_path):
     """Installed as pip leaves it: the module, and the metadata with its entry point."""
     place(ROOT / "docs" / "how-to" / "write-a-backend.md", tmp_path)
