@@ -27,7 +27,7 @@ import onnxruntime  # noqa: E402
 import torch  # noqa: E402
 from onnx import TensorProto, helper  # noqa: E402
 
-from softcert.backends.numba_ import attention, rows  # noqa: E402
+from softcert.backends.numba_ import attention, softmax  # noqa: E402
 from softcert.conformance.environment import describe  # noqa: E402
 
 ELEMENTS = 1 << 24
@@ -69,7 +69,7 @@ def softmax_of(length: int) -> Timed:
     y = on_a_line(x.shape)
     given, result = torch.from_numpy(x), torch.from_numpy(y)
     tasks: dict[str, Callable[[], object]] = {
-        "numba": partial(rows.softmax, x, y, y),
+        "numba": partial(softmax.kernel_of(x), x, y, y),
         "torch": lambda: torch.softmax(given, -1, out=result),
         "ONNX Runtime": by_onnxruntime(x, y),
         "copy": partial(np.copyto, y, x),

@@ -37,6 +37,8 @@ from softcert.backends.numba_.words import (
 
 #: Differences below it have no second word that matters; that of -inf, or next to it, is NaN.
 _FAR = -1.0e30
+#: Elements whose terms are taken as soon as their largest is known: logits and terms stay in the first cache.
+_CHUNK = 1024
 #: Lengths of rows that are read sooner than memory answers. Longer ones are not, and of shorter ones the
 #: processor asks for the next itself.
 _SOON = (256, 4096)
@@ -139,6 +141,41 @@ def softmax(x: Any, y: Any, work: Any) -> None:
                 store(result, j, load(kept, j) * share)
         for i in range(whole, n, w):
             store_part(result, i, n - i, load_part(kept, i, n - i, zero) * share)
+
+
+@compiled
+def softmax_in_chunks(x: Any, y: Any, work: Any) -> None:
+    """Softmax of long rows (m, n) of float32 or 16 bits, which are read from memory but once.
+
+    Terms are taken from the largest logit up to their chunk, and the share of each chunk makes up for it
+    (M. Milakov and N. Gimelshein, arXiv:1805.02867, algorithm 3, chunk by chunk).
+    """
+    rows, n = x.shape
+    w, zero = width(work), work.dtype.type(0.0)
+    chunks = -(-n // _CHUNK)
+    tops, sums = np.empty(chunks), np.empty(chunks)
+    for r in range(rows):
+        row, result, kept = x[r], y[r], work[r if len(work) == rows else 0]
+        m = work.dtype.type(-np.inf)
+        for c in range(chunks):
+            part = row[c * _CHUNK : (c + 1) * _CHUNK]
+            m = max(m, largest(part, work))
+            # -inf cannot be taken from itself: what is taken from 0 is 0, whatever its share.
+            top = zero if m == -np.inf else m
+            tops[c], sums[c] = top, sum_of_terms(part, top, kept[c * _CHUNK : (c + 1) * _CHUNK], 2 * _CHUNK)
+        total = 0.0
+        for c in range(chunks):
+            tops[c] = math.exp(min(tops[c] - m, 0.0))
+            total += tops[c] * sums[c]
+        for c in range(chunks):
+            share = splat(work.dtype.type(tops[c] / total))
+            first, last = c * _CHUNK, min(n, (c + 1) * _CHUNK)
+            whole = last - (last - first) % (4 * w)
+            for i in range(first, whole, 4 * w):
+                for j in range(i, i + 4 * w, w):
+                    store(result, j, load(kept, j) * share)
+            for i in range(whole, last, w):
+                store_part(result, i, last - i, load_part(kept, i, last - i, zero) * share)
 
 
 @inlined

@@ -19,6 +19,8 @@ from softcert.backends.types import Array
 
 #: Fewer elements are not worth another thread.
 _SHARE = 1 << 15
+#: Rows of so many logits and their terms fill the second cache of many a processor.
+_LONG = 1 << 15
 _AS_BITS = {"float16": np.int16, "bfloat16": np.uint16}
 
 
@@ -35,7 +37,13 @@ def softmax(x: Array, axis: int = -1) -> Array:
     An array of the shape and dtype of `x`. A NaN or +inf logit, and a row of -inf only, make the
     whole row NaN; a -inf logit among finite ones gets exactly 0. An empty axis gives an empty array.
     """
-    return _of_rows(rows.softmax, (x,), axis)
+    return _of_rows(kernel_of(np.moveaxis(x, axis, -1)), (x,), axis)
+
+
+def kernel_of(x: Array) -> Any:
+    """The kernel for softmax of rows (..., n)."""
+    long = x.shape[-1] >= _LONG and x.dtype != np.float64
+    return rows.softmax_in_chunks if long else rows.softmax
 
 
 def log_softmax(x: Array, axis: int = -1) -> Array:

@@ -50,6 +50,46 @@ def test_rows_with_infinities_and_nan(dtype, op):
     np.testing.assert_allclose(OPS[op](x).astype(float), expected, rtol=0.01)
 
 
+#: Long rows, whose chunks are taken from different largest logits, by what they are made of normal numbers.
+LONG_ROWS = {
+    "normal": lambda x: 3 * x,
+    "increasing": lambda x: np.sort(9 * x),
+    "decreasing": lambda x: -np.sort(9 * x),
+    "far apart": lambda x: np.where(np.arange(x.size) < x.size // 2, x - 88, x),
+    "nothing at first": lambda x: np.where(np.arange(x.size) < 9000, -np.inf, x - 1e5),
+    "nothing at last": lambda x: np.where(np.arange(x.size) < 9000, x + 1e5, -np.inf),
+    "the last alone": lambda x: np.where(np.arange(x.size) < x.size - 1, x - 70, 30),
+}
+
+
+@pytest.mark.parametrize("family", LONG_ROWS)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("n", [1 << 15, 40001])
+def test_long_rows_are_within_the_bound_of_short_ones(family, dtype, n):
+    rng = np.random.default_rng(n)
+    x = np.stack([LONG_ROWS[family](rng.normal(size=n)) for _ in range(2)]).astype(as_dtype(dtype))
+    got, exact = OPS["softmax"](x), load("certified").ops["softmax"](x.astype(float))
+    smallest = 2.0**-149 if dtype == "float32" else 2.0**-133
+    precision = 24 if dtype == "float32" else 8
+    ulp = np.maximum(2.0 ** (np.floor(np.log2(np.maximum(exact, 1e-300))) + 1 - precision), smallest)
+    bound = 7.2 if dtype == "float32" else 0.51
+    assert np.max(np.abs(got.astype(float) - exact) / ulp) <= bound
+    np.testing.assert_array_equal(OPS["softmax"](x[:1]), got[:1])
+
+
+@pytest.mark.parametrize("place", [0, 20000, -1])
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+@pytest.mark.parametrize("filled", [0.0, -np.inf])
+def test_one_special_logit_spoils_the_whole_of_a_long_row_and_no_other(place, number, filled):
+    x = np.full((3, 40001), filled, np.float32)
+    x[:, 77] = 1.0
+    x[1, place] = number
+    got = OPS["softmax"](x)
+    assert np.isnan(got[1]).all()
+    assert np.isfinite(got[[0, 2]]).all()
+    assert np.isnan(OPS["softmax"](np.full((1, 40001), -np.inf, np.float32))).all()
+
+
 def test_no_bit_depends_on_the_batch_or_the_threads(monkeypatch):
     x = RNG.normal(size=(2048, 130)).astype(np.float32)
     whole = OPS["softmax"](x)
