@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from softcert.cli.options import PATH, SUBJECT, require_known, unique, write_res
 from softcert.cli.speeds import print_speeds
 from softcert.cli.subjects import TIMED, all_that_run
 from softcert.cli.targets import Targets, subject_files
+from softcert.cli.timing import Rows, until_stopped
 
 if TYPE_CHECKING:
     from softcert.conformance.model import Run
@@ -185,20 +187,14 @@ def _require_had(
 
 def _rows(
     stopwatch: Stopwatch, ops: Sequence[str], dtypes: Sequence[str], sizes: Sequence[Shape], rounds: int
-) -> tuple[dict[int, list[Mapping[str, Any]]], KeyboardInterrupt | None]:
+) -> tuple[Rows, KeyboardInterrupt | None]:
     """Rows by the subject's position, those that were reached where something stopped it, and what did."""
-    found: dict[int, list[Mapping[str, Any]]] = {}
-    try:
-        with count_bar("bench") as show:
-            for op in ops:
-                steps = stopwatch.rows(
-                    [op], dtypes, _of(op, sizes) or None, rounds, ladder=True, progress=show
-                )
-                for position, row in steps:
-                    found.setdefault(position, []).append(row)
-    except KeyboardInterrupt as interrupt:
-        return found, interrupt
-    return found, None
+    with count_bar("bench") as show:
+
+        def of(op: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+            return stopwatch.rows([op], dtypes, _of(op, sizes) or None, rounds, ladder=True, progress=show)
+
+        return until_stopped(chain.from_iterable(map(of, ops)))
 
 
 def _runs(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import webbrowser
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean
@@ -20,6 +20,7 @@ from softcert.cli.kept_runs import RUNS, KeptRuns, sources_of
 from softcert.cli.options import PATH, request_options
 from softcert.cli.subjects import TIMED, all_that_run, ops_of
 from softcert.cli.targets import require_report_extra, require_report_folder
+from softcert.cli.timing import until_stopped
 from softcert.wording import conclusion
 
 if TYPE_CHECKING:
@@ -194,22 +195,21 @@ def _timed(runs: list[Run]) -> tuple[list[Run], KeyboardInterrupt | None]:
     from softcert.reports.speed import Stopwatch
 
     announce("timing ...")
-    rows: dict[int, list[Mapping[str, Any]]] = {position: [] for position in range(len(runs))}
-    stop: KeyboardInterrupt | None = None
-    try:
-        ops = list(dict.fromkeys(v.op for run in runs for v in run.verdicts))
-        dtypes = list(dict.fromkeys(v.dtype for run in runs for v in run.verdicts))
-        timed = [op for op in ops if op in TIMED] or ops
-        chosen = [_DTYPE_OF_ALL] if _DTYPE_OF_ALL in dtypes else dtypes[:1]
+    ops = list(dict.fromkeys(v.op for run in runs for v in run.verdicts))
+    dtypes = list(dict.fromkeys(v.dtype for run in runs for v in run.verdicts))
+    timed = [op for op in ops if op in TIMED] or ops
+    chosen = [_DTYPE_OF_ALL] if _DTYPE_OF_ALL in dtypes else dtypes[:1]
+
+    def measured() -> Iterator[tuple[int, Mapping[str, Any]]]:
         subjects, only = [run.subject for run in runs], ops[0] if len(ops) == 1 else None
         with Stopwatch(subjects, only) as stopwatch, count_bar("timing") as show:
-            for position, row in stopwatch.rows(timed, chosen, rounds=_ROUNDS, ladder=True, progress=show):
-                rows[position].append(row)
-    except KeyboardInterrupt as interrupt:
-        stop = interrupt
-        kept = "with the speeds that were reached" if any(rows.values()) else "without speeds"
+            yield from stopwatch.rows(timed, chosen, rounds=_ROUNDS, ladder=True, progress=show)
+
+    rows, stop = until_stopped(measured())
+    if stop is not None:
+        kept = "with the speeds that were reached" if rows else "without speeds"
         announce(f"softcert: stopped; the report goes {kept}.")
-    return [replace(run, speed=tuple(rows[position])) for position, run in enumerate(runs)], stop
+    return [replace(run, speed=tuple(rows.get(position, ()))) for position, run in enumerate(runs)], stop
 
 
 def _write(runs: list[Run], folder: Path) -> Path:
