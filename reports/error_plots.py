@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 _MOST_POINTS = 12
 #: Inches between bars.
 _BAR = 0.15
+#: Where the bars of a histogram begin.
+_LEAST = 0.5
 
 
 def length_plots(members: Sequence[Subject]) -> tuple[Drawing, ...]:
@@ -135,9 +137,8 @@ def histogram_plots(members: Sequence[Subject]) -> tuple[Drawing, ...]:
                 for s, bars in series
             )
             marks: dict[str, Points] = {
-                series_id(s, f"bar{k}"): [(upper, float(amount), math.nan)]
+                series_id(s, "bars"): [(upper, float(amount), math.nan) for _, upper, amount in bars]
                 for s, bars in series
-                for k, (_, upper, amount) in enumerate(bars)
             }
             svg = draw(_paint_histogram(series), title, description, f"histogram-{place}", points=marks)
             drawings.append(Drawing(op, dtype, "histogram", svg, ("errors below", "results", "")))
@@ -164,16 +165,22 @@ def _paint_histogram(
     # Bins grow by decades, so each edge gets the same room and its own label.
     edges = sorted({edge for _, bars in series for lower, upper, _ in bars for edge in (lower, upper)})
     place = {edge: index for index, edge in enumerate(edges)}
+    collection = require("matplotlib.collections").PolyCollection
 
     def paint(axes: Axes) -> None:
         width = 0.86 / len(series)
         for index, (subject, bars) in enumerate(series):
-            left = [place[lower] + 0.07 + index * width for lower, _, _ in bars]
-            colour, heights = SERIES[subject.slot], [amount for _, _, amount in bars]
-            for k, bar in enumerate(axes.bar(left, heights, width, align="edge", color=colour)):
-                bar.set_gid(series_id(subject, f"bar{k}"))
-        axes.set_yscale("log", nonpositive="clip")
-        axes.set_ylim(bottom=0.5)
+            boxes = [
+                _box(place[lower] + 0.07 + index * width, width, max(amount, _LEAST))
+                for lower, _, amount in bars
+            ]
+            gid = series_id(subject, "bars")
+            drawn = collection(boxes, facecolor=SERIES[subject.slot], linewidth=0, gid=gid)
+            axes.add_collection(drawn, autolim=False)
+        axes.set_yscale("log")
+        most = max(amount for _, bars in series for _, _, amount in bars)
+        axes.set_ylim(_LEAST, most * (most / _LEAST) ** 0.05)
+        axes.set_xlim(-0.4, len(edges) - 0.4)
         axes.grid(visible=False, axis="x")
         plain_ticks(axes.yaxis)
         axes.set_xticks(range(len(edges)), [number(edge, 6) for edge in edges])
@@ -183,6 +190,11 @@ def _paint_histogram(
         axes.set(xlabel="error / ulp", ylabel="results")
 
     return paint
+
+
+def _box(left: float, width: float, top: float) -> list[tuple[float, float]]:
+    right = left + width
+    return [(left, _LEAST), (right, _LEAST), (right, top), (left, top)]
 
 
 def margin_plots(rows: Sequence[GradeRow]) -> tuple[Drawing, ...]:
@@ -209,9 +221,10 @@ def _paint_margins(rows: Sequence[GradeRow]) -> Callable[[Axes], None]:
     limit = max(1.2, min(max(finite, default=1.0), 4.0) * 1.25)
 
     def paint(axes: Axes) -> None:
-        for place, row in enumerate(rows):
-            width = min(row.margin, limit) if not math.isnan(row.margin) else limit
-            (bar,) = axes.barh(place, width, height=0.72, color=SERIES[row.subject.slot])
+        widths = [min(row.margin, limit) if not math.isnan(row.margin) else limit for row in rows]
+        colours = [SERIES[row.subject.slot] for row in rows]
+        bars = axes.barh(range(len(rows)), widths, height=0.72, color=colours)
+        for place, (row, width, bar) in enumerate(zip(rows, widths, bars, strict=True)):
             bar.set_gid(series_id(row.subject, "margin"))
             text = axes.text(width, place, f" {number(row.margin, 2)}", va="center", fontsize=8)
             text.set_gid(series_id(row.subject, "figure"))

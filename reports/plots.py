@@ -135,9 +135,8 @@ def _with_points(svg: str, prefix: str, points: Mapping[str, Points]) -> str:
 
     def named(found: re.Match[str]) -> str:
         marks = points.get(found["id"])
-        data = (
-            "" if marks is None else f' data-points="{json.dumps([[_brief(x) for x in m] for m in marks])}"'
-        )
+        numbers = json.dumps([[_brief(x) for x in m] for m in marks or ()], separators=(",", ":"))
+        data = "" if marks is None else f' data-points="{numbers}"'
         return f'{found[0]} data-subject="{found["subject"]}"{data}'
 
     return re.sub(rf'id="{prefix}-(?P<id>series-(?P<subject>\d+)-[\w-]+)"', named, svg)
@@ -145,7 +144,10 @@ def _with_points(svg: str, prefix: str, points: Mapping[str, Points]) -> str:
 
 def _brief(value: float) -> float | None:
     """A number in four digits; None for one that is not finite."""
-    return None if not math.isfinite(value) else float(f"{value:.4g}")
+    if not math.isfinite(value):
+        return None
+    brief = float(f"{value:.4g}")
+    return int(brief) if brief.is_integer() else brief
 
 
 def _inline(svg: str, title: str, description: str, prefix: str) -> str:
@@ -161,23 +163,30 @@ def _inline(svg: str, title: str, description: str, prefix: str) -> str:
     for shade, colour in enumerate(SHADES):
         svg = svg.replace(colour, f"var(--shade-{shade})")
     svg = re.sub(r"(\.\d\d)\d+", r"\1", svg)
+    svg = re.sub(r' transform="rotate\(-0 [^"]*"', "", svg)
+    svg = re.sub(_RECTANGLE, r"M \1 \2H \3V \4H \1z", svg)
     svg = re.sub(r'\b(width|height)="[0-9.]+pt" ?', "", svg, count=2)
     names = f'<title id="{prefix}-title">{escape(title)}</title>'
     names += f'<desc id="{prefix}-desc">{escape(description)}</desc>'
     label = f'<svg role="img" aria-labelledby="{prefix}-title" aria-describedby="{prefix}-desc"'
     head, _, rest = svg.partition(">")
     whole = re.sub(r"\s*\n\s*", "\n", f"{label}{head[4:]}>{names}{rest}").strip()
-    return re.sub(r"<g([^>]*)>\n((?:<use [^>]*/>\n)+)</g>", _with_one_style, whole)
+    return re.sub(r"<g([^>]*)>\n((?:<(?:use|path) [^>]*/>\n)+)</g>", _with_one_style, whole)
+
+
+#: The corners of a rectangle, as matplotlib writes them.
+_RECTANGLE = re.compile(r"M (\S+) (\S+)\s+L (\S+) \2\s+L \3 (\S+)\s+L \1 \4\s+z")
 
 
 def _with_one_style(found: re.Match[str]) -> str:
     """Marks that look alike say so once: they are most of a page on many backends."""
     attributes, marks = found.groups()
-    styles = set(re.findall(r' style="[^"]*"', marks))
-    if len(styles) != 1 or "style=" in attributes:
-        return found[0]
-    (style,) = styles
-    return f"<g{attributes}{style}>\n{marks.replace(style, '')}</g>"
+    for name in ("style", "clip-path"):
+        values = re.findall(rf' {name}="[^"]*"', marks)
+        if len(values) == marks.count("/>") and len(set(values)) == 1 and f" {name}=" not in attributes:
+            attributes += values[0]
+            marks = marks.replace(values[0], "")
+    return f"<g{attributes}>\n{marks}</g>"
 
 
 def unit_of(op: str) -> str:

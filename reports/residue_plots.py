@@ -165,11 +165,12 @@ def _paint_map(axes: Axes, subject: Subject, found: _Map, corner: tuple[float, f
             linewidth=0.8 if beyond else 0.0,
             gid=series_id(subject, f"shade-{shade}"),
         )
-        axes.add_patch(patch)
+        # Not as a patch, whose extent would be sought corner by corner: the limits are known.
+        axes.add_artist(patch)
     frame = patches.Rectangle(
         corner, _SIDE, _SIDE, fill=False, edgecolor=INK, linewidth=0.5, gid=series_id(subject, "cells")
     )
-    axes.add_patch(frame)
+    axes.add_artist(frame)
     name = subject.label if len(subject.label) <= _NAME else f"{subject.label[: _NAME - 1]}…"
     text = f"{subject.mark} {printable(name)}"
     axes.text(corner[0], corner[1] - 0.05, text, fontsize=7.5, va="bottom", gid=series_id(subject, "name"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from softcert.backends.ops import ATTENTION_OPS
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-    from softcert.reports.summary import Subject
+    from softcert.reports.summary import GradeRow, Subject
 
 _SIZE = (4.2, 3.0)
 _LENGTHS = {"n": "row length n", "L": "queries L and keys S", "S": "keys S"}
@@ -123,8 +124,9 @@ def _paint_lines(lines: Sequence[Line], title: str, xlabel: str, ylabel: str) ->
         for line in lines:
             colour = SERIES[line.subject.slot]
             axes.plot(line.lengths, line.figures, marker=marker(line.subject), color=colour)
-            for n, (low, high) in zip(line.lengths, line.ends, strict=False):
-                axes.plot([n, n], [low, high], color=colour, linewidth=1)
+            places = [place for n, _ in zip(line.lengths, line.ends, strict=False) for place in (n, n, n)]
+            # One line with gaps: a line for each interval would be most of the drawing.
+            axes.plot(places, [y for ends in line.ends for y in (*ends, math.nan)], color=colour, linewidth=1)
         axes.set_xscale("log", base=2)
         _logarithmic(axes)
         axes.set_xticks(sorted({float(n) for line in lines for n in line.lengths}))
@@ -211,11 +213,9 @@ def _paint_roofline(marks: Sequence[Mark], ceilings: Ceilings, title: str) -> Ca
             axes.plot(bends, heights, color=INK, linewidth=1, linestyle=dashes, label=f"copy, {name}")
         if ceilings.matrix:
             axes.axhline(ceilings.matrix / 1e9, color=INK, linewidth=1, label="product of matrices")
-        for mark in marks:
-            axes.plot(
-                mark.x, mark.y, linestyle="none", marker=marker(mark.subject),
-                color=SERIES[mark.subject.slot],
-            )  # fmt: skip
+        for subject, own in groupby(marks, key=lambda mark: mark.subject):
+            across, up = zip(*((mark.x, mark.y) for mark in own), strict=True)
+            axes.plot(across, up, linestyle="none", marker=marker(subject), color=SERIES[subject.slot])
         axes.set_xlim(left, right)
         axes.set_xscale("log")
         _logarithmic(axes)
@@ -246,24 +246,25 @@ def accuracy_plots(members: Sequence[Subject]) -> tuple[str, ...]:
         for row in valid_rows(subject):
             shapes = places.setdefault((row["op"], row["dtype"]), {})
             shapes.setdefault(tuple(row["shape"]), []).append((subject, row))
+    graded = {(row.subject.index, row.op, row.dtype): row for row in grade_rows(members) if row.elements}
     drawings = []
     for place, ((op, dtype), shapes) in enumerate(places.items()):
         # At the largest of the shapes that most subjects were timed on.
         shape = max(shapes, key=lambda s: (len(shapes[s]), math.prod(s)))
-        marks = [mark for subject, row in shapes[shape] if (mark := _beside_error(subject, row))]
+        found = [
+            _beside_error(subject, row, graded.get((subject.index, op, dtype)))
+            for subject, row in shapes[shape]
+        ]
+        marks = [mark for mark in found if mark]
         if len(marks) > 1:
             drawings.append(_accuracy_drawing(op, dtype, shape, marks, place))
     return tuple(drawings)
 
 
-def _beside_error(subject: Subject, row: Mapping[str, Any]) -> Mark | None:
+def _beside_error(subject: Subject, row: Mapping[str, Any], graded: GradeRow | None) -> Mark | None:
     """Calls a second, and the largest error known: that of the verdicts, or of the answer that was timed."""
     of_bound = row["op"] in ATTENTION_OPS
-    errors = [
-        graded.margin if of_bound else graded.error_max[1]
-        for graded in grade_rows([subject])
-        if (graded.op, graded.dtype) == (row["op"], row["dtype"]) and graded.elements
-    ]
+    errors = [graded.margin if of_bound else graded.error_max[1]] if graded else []
     timed = row.get("margin" if of_bound else "error_ulp")
     errors += [float(timed)] if timed is not None else []
     if not errors or not all(map(math.isfinite, errors)):

@@ -65,9 +65,9 @@
     if (!read.has(svg)) {
       read.set(svg, [...svg.querySelectorAll("[data-points]")].map((group) => {
         const uses = [...group.querySelectorAll("use")];
-        const points = JSON.parse(group.dataset.points);
+        const marks = uses.length ? uses : [...group.querySelectorAll("path")];
         const map = group.id.endsWith("-cells");
-        return { group, points, map, subject: group.dataset.subject, marks: uses.length ? uses : [group] };
+        return { group, points: JSON.parse(group.dataset.points), map, subject: group.dataset.subject, marks };
       }));
     }
     return read.get(svg).filter((one) => !hidden.has(one.subject));
@@ -123,7 +123,7 @@
   const middle = (mark) => { const box = mark.getBoundingClientRect(); return { x: box.x + box.width / 2, y: box.y + box.height / 2 }; };
   const apart = (mark, { x, y }) => {
     const box = mark.getBoundingClientRect();
-    const inside = mark.tagName === "g" && x >= box.left && x <= box.right && y >= box.top && y <= box.bottom;
+    const inside = mark.tagName === "path" && x >= box.left && x <= box.right && y >= box.top && y <= box.bottom;
     const at = middle(mark);
     return inside ? 0 : Math.hypot(at.x - x, at.y - y);
   };

@@ -104,6 +104,18 @@ def test_every_mark_has_its_numbers(build):
     assert marks(drawing.svg, "endless") == dict.fromkeys("01", ([[2.0, None, 9.0]], 1))
 
 
+def test_every_bar_has_its_numbers(build):
+    histogram = {"edges": [0.0, 0.5, 1.0, 2.0, 4.0], "counts": [900, 0, 7, 0]}
+    runs = [statistics_run(build, {"histogram": histogram}, name=name) for name in ("one", "two")]
+    (drawing,) = histogram_plots(subjects(runs))
+    bars = [
+        (group.get("data-subject"), json.loads(group.get("data-points")), len(list(group)))
+        for group in ET.fromstring(drawing.svg).iter("{http://www.w3.org/2000/svg}g")
+        if group.get("id", "").endswith("-bars")
+    ]
+    assert bars == [(one, [[0.5, 900, None], [1, 0, None], [2, 7, None]], 3) for one in "01"]
+
+
 def test_subjects_of_one_colour_have_different_marks(build):
     members = subjects([build(f"b{k}", verdicts=()) for k in range(24)])
     assert len({(s.slot, s.mark) for s in members}) == 24
