@@ -6,6 +6,17 @@
   const tip = document.getElementById("tip");
   const NEAR = 26;
 
+  // --- drawings: text within noscript until they are shown or printed ---
+  const unfold = (panel) => {
+    const held = panel.querySelector("noscript");
+    if (!held) return;
+    held.outerHTML = held.textContent;
+    for (const svg of panel.querySelectorAll("figure svg")) svg.tabIndex = 0;
+  };
+  const unfoldAll = () => panels.forEach(unfold);
+  addEventListener("beforeprint", unfoldAll);
+  matchMedia("print").addEventListener("change", unfoldAll);
+
   // --- one op and dtype at a time ---
   const ops = [...new Set(panels.map((panel) => panel.dataset.op))];
   const fill = (select, names, chosen) => {
@@ -15,10 +26,11 @@
   const dtypes = (op) => [...new Set(panels.filter((p) => p.dataset.op === op).map((p) => p.dataset.dtype))];
   const show = () => {
     hideTip();
-    for (const { classList, dataset } of panels) {
-      const on = dataset.op === form.op.value && dataset.dtype === form.dtype.value;
-      classList.toggle("on", on);
-      classList.toggle("off", !on);
+    for (const panel of panels) {
+      const on = panel.dataset.op === form.op.value && panel.dataset.dtype === form.dtype.value;
+      if (on) unfold(panel);
+      panel.classList.toggle("on", on);
+      panel.classList.toggle("off", !on);
     }
   };
   form.hidden = false;
@@ -181,7 +193,6 @@
     tell(svg, one, k, middle(one.marks[Math.min(k, one.marks.length - 1)]));
   };
   tip.setAttribute("role", "status");
-  for (const svg of section.querySelectorAll("figure svg")) svg.tabIndex = 0;
   section.addEventListener("keydown", (event) => {
     const svg = event.target.closest("figure svg");
     if (event.key === "Escape") hideTip();

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from softcert.backends.ops import DTYPES
+from softcert.backends.ops import ATTENTION_OPS, DTYPES
 from softcert.backends.ops import SOFTMAX_OPS as OPS
 from softcert.backends.types import Call, Failure, Output, as_dtype
 from softcert.conformance.model import Finding, Run, Trial, Verdict, Witness
+from softcert.reports.statements import statements
 
 EDGES = (0.0, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 16.0, 32.0, 64.0, 128.0, 1e3, 1e4, 1e6)
 CLAUSES = (
@@ -163,3 +165,68 @@ def small():
 def build():
     """The maker of runs, for tests that need their own."""
     return make_run
+
+
+def places(quality, op):
+    """Where errors occur, as figures of a real verdict say it: two dozen bins of each quantity."""
+
+    def bins(edges):
+        return [
+            {"from": e, "error_ulp": quality * (1 + k % 5), "margin": 0.1 + k % 7 / 10, "elements": 9 + k}
+            for k, e in enumerate(edges)
+        ]
+
+    octaves = [0.0, *(2.0**k for k in range(-10, 12))]
+    found = {"by_spread": bins(octaves), "by_magnitude": bins(octaves)}
+    within = [2.0 ** (k / 4) for k in range(-16, 40)]
+    found["within"] = {"ulps": within, "counts": [9 * k for k in range(len(within))], "of": 9 * len(within)}
+    if op in ATTENTION_OPS:
+        cells = [[k % 32, (7 * k) % 32, 0.1 + k % 9 / 8, 4] for k in range(96)]
+        found |= {"by_query": bins(range(20)), "by_key": bins(range(20)), "by_feature": bins(range(20))}
+        return found | {"residues": {"axes": ["L", "S"], "moduli": [32, 32], "cells": cells}}
+    cells = [[k, 0.1 + k % 9 / 8, 4] for k in range(64)]
+    return found | {"residues": {"axes": ["n"], "moduli": [64], "cells": cells}}
+
+
+def speeds(slowness):
+    """Rows of times as a real run holds them: four lengths of each op and dtype."""
+    rows = []
+    for op in ("softmax", "log_softmax", "attention", "attention_vjp"):
+        for dtype in DTYPES:
+            for n in (128, 512, 2048, 8192):
+                shape = [8, n, n, 64] if op in ATTENTION_OPS else [64, n]
+                work = math.prod(shape)
+                seconds = slowness * 1e-10 * work
+                rows.append(
+                    {
+                        "op": op, "dtype": dtype, "shape": shape, "seconds": seconds, "clock": "wall",
+                        "interval": [0.9 * seconds, 1.2 * seconds], "operations": 4 * work, "bytes": 8 * work,
+                        "bytes_per_second": 8 * work / seconds, "copy_bytes_per_second": 2e11,
+                        "memory_bytes_per_second": 1e11, "matrix_flops_per_second": 1e12,
+                        "peak_bytes": 8 * n * n, "status": "ok",
+                    }
+                )  # fmt: skip
+    return tuple(rows)
+
+
+def concerns(clause, op):
+    group = clause.partition(".")[0]
+    if group in {"accuracy", "memory", "determinism", "purity"}:
+        return True
+    return ("attention" in clause) == (op in ATTENTION_OPS)
+
+
+@pytest.fixture(scope="session")
+def crowd():
+    """Twenty backends with every op, dtype and clause, as large as real runs of all of them."""
+    ops = (*OPS, *ATTENTION_OPS)
+    runs = []
+    for k in range(20):
+        run = make_run(f"backend-{k}", 0.5 + k, ops=ops, clauses=tuple(statements()), speed=speeds(1 + k))
+        verdicts = [
+            replace(v, statistics={**v.statistics, **places(0.5 + k, v.op)}) if v.statistics else v
+            for v in run.verdicts
+            if concerns(v.clause, v.op)
+        ]
+        runs.append(replace(run, verdicts=tuple(verdicts)))
+    return runs
