@@ -5,6 +5,7 @@ from softcert.reference.attention_check import ATTENTION_OPS, cross_check_attent
 from softcert.reference.attention_gradients import attention_vjp
 from softcert.reference.cross_check import OPS, cross_check
 from softcert.reference.enclosure import Enclosure
+from softcert.reference.entmax import entmax, entmax_vjp
 from softcert.reference.errors import DomainError, OracleDisagreement, UndecidedRounding
 from softcert.reference.formats import FORMATS, FloatFormat, format_of
 from softcert.reference.gradients import (
@@ -16,6 +17,7 @@ from softcert.reference.gradients import (
 )
 from softcert.reference.interval import Interval
 from softcert.reference.softmax import log_softmax, logsumexp, softmax
+from softcert.reference.sparsemax import sparsemax, sparsemax_vjp
 
 __all__ = [
     "ATTENTION_OPS",
@@ -33,6 +35,8 @@ __all__ = [
     "attention_vjp",
     "cross_check",
     "cross_check_attention",
+    "entmax",
+    "entmax_vjp",
     "exact_sum",
     "format_of",
     "log_softmax",
@@ -42,4 +46,6 @@ __all__ = [
     "softmax_jacobian",
     "softmax_jvp",
     "softmax_vjp",
+    "sparsemax",
+    "sparsemax_vjp",
 ]

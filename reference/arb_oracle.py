@@ -21,7 +21,7 @@ _NEAR = 16
 
 
 @contextmanager
-def _precision(bits: int) -> Iterator[None]:
+def precision(bits: int) -> Iterator[None]:
     """Arb's working precision, put back afterwards; it is one for all threads of a process."""
     before = ctx.prec
     ctx.prec = bits
@@ -31,7 +31,7 @@ def _precision(bits: int) -> Iterator[None]:
         ctx.prec = before
 
 
-def _interval(ball: arb, wp: int) -> Interval:
+def interval_of(ball: arb, wp: int) -> Interval:
     """Interval of a ball.
 
     rel_accuracy_bits a certifies rad <= |mid| 2**-a (it compares the exponents of the two), so one
@@ -76,7 +76,7 @@ def _weight(row: Logits, k: int, beta_bits: int, wp: int) -> arb:
     bits = _gap_bits(row.values[k], row.values[row.top], beta_bits)
     if bits <= _NEAR:
         return _gap(row, k).exp()
-    with _precision(wp + bits + 8):
+    with precision(wp + bits + 8):
         return _gap(row, k).exp()
 
 
@@ -108,10 +108,10 @@ def _working(row: Logits, prec: int) -> int:
 def softmax_row(row: Logits, prec: int) -> list[Interval]:
     """Softmax at each distinct value; relative width about 2**-prec."""
     wp = _working(row, prec)
-    with _precision(wp):
+    with precision(wp):
         w = _weights(row, wp)
         total = _tail(row, w) + row.counts[row.top]
-        return [_interval(weight / total, wp) for weight in w]
+        return [interval_of(weight / total, wp) for weight in w]
 
 
 def _log_total(row: Logits, wp: int) -> arb:
@@ -124,22 +124,22 @@ def _log_total(row: Logits, wp: int) -> arb:
 def logsumexp_row(row: Logits, prec: int) -> Interval:
     """Logsumexp of the row (beta = 1)."""
     wp = _working(row, prec)
-    with _precision(wp):
-        return _interval(arb(row.values[row.top]) + _log_total(row, wp), wp)
+    with precision(wp):
+        return interval_of(arb(row.values[row.top]) + _log_total(row, wp), wp)
 
 
 def log_softmax_row(row: Logits, prec: int) -> list[Interval]:
     """log_softmax at each distinct value (beta = 1)."""
     wp = _working(row, prec)
-    with _precision(wp):
+    with precision(wp):
         log_total, top = _log_total(row, wp), arb(row.values[row.top])
-        return [_interval(arb(value) - top - log_total, wp) for value in row.values]
+        return [interval_of(arb(value) - top - log_total, wp) for value in row.values]
 
 
 def jacobian_row(row: Logits, prec: int) -> list[Interval]:
     """Entries beta p_a (delta - p_b): the m diagonal ones, then those of the pairs a <= b, row by row."""
     wp = _working(row, prec)
-    with _precision(wp):
+    with precision(wp):
         w = _weights(row, wp)
         total = _tail(row, w) + row.counts[row.top]
         factor = arb(row.beta.numerator) / arb(row.beta.denominator) / (total * total)
@@ -151,8 +151,8 @@ def jacobian_row(row: Logits, prec: int) -> list[Interval]:
             after.append(after[-1] + term)
         size = len(w)
         rests = [before[k] + w[k] * (row.counts[k] - 1) + after[size - 1 - k] for k in range(size)]
-        diagonal = [_interval(w[k] * rests[k] * factor, wp) for k in range(size)]
-        pairs = [_interval(-w[a] * w[b] * factor, wp) for a in range(size) for b in range(a, size)]
+        diagonal = [interval_of(w[k] * rests[k] * factor, wp) for k in range(size)]
+        pairs = [interval_of(-w[a] * w[b] * factor, wp) for a in range(size) for b in range(a, size)]
         return diagonal + pairs
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from softcert.reference.exactness import (
 )
 from softcert.reference.formats import FloatFormat, dyadic, format_of
 from softcert.reference.interval import ZERO, Interval
-from softcert.reference.operands import Floats, as_floats, rows_along
+from softcert.reference.operands import as_floats, rows_along
 from softcert.reference.oracles import Oracle, oracle
 from softcert.reference.rounding import start_precision
 
@@ -40,7 +40,12 @@ _LARGEST = sys.float_info.max
 #: Elements from which "auto" is the fast path, which takes seconds to compile once.
 _MANY = 1 << 15
 
-RowOf = Callable[[Cells, list[float]], "list[int]"]
+
+class RowOf(Protocol):
+    """Adds the cells of a row, and returns the place of each element's."""
+
+    def __call__(self, cells: Cells, row: list[float], /, *, prec: int) -> list[int]:
+        """Cells are first evaluated at `prec` bits."""
 
 
 def exact_factor(beta: float | Fraction) -> Fraction:
@@ -96,12 +101,7 @@ def softmax(x: ArrayLike, axis: int = -1, beta: float | Fraction = 1.0, method: 
     """
     if by_double_words(method, x):
         return _softmax_fast(x, axis, exact_factor(beta))
-    factor, source = exact_factor(beta), oracle(method)
-    values, fmt = as_floats(x)
-    rows, shape = rows_along(values, axis)
-    _refuse_empty(shape, "softmax", axis)
-    row_of = partial(_softmax_row, beta=factor, source=source, prec=first_precision(fmt))
-    return _rowwise(rows, shape, axis, row_of)
+    return rowwise(x, axis, "softmax", partial(_softmax_row, beta=exact_factor(beta), source=oracle(method)))
 
 
 def _plain(x: ArrayLike, axis: int) -> tuple[NDArray[Any], int]:
@@ -138,11 +138,7 @@ def log_softmax(x: ArrayLike, axis: int = -1, method: str = "auto") -> Enclosure
     """
     if by_double_words(method, x):
         return _logs_fast(x, axis, reduces=False)
-    source = oracle(method)
-    values, fmt = as_floats(x)
-    rows, shape = rows_along(values, axis)
-    _refuse_empty(shape, "log_softmax", axis)
-    return _rowwise(rows, shape, axis, partial(_log_softmax_row, source=source, prec=first_precision(fmt)))
+    return rowwise(x, axis, "log_softmax", partial(_log_softmax_row, source=oracle(method)))
 
 
 def logsumexp(x: ArrayLike, axis: int = -1, method: str = "auto") -> Enclosure:
@@ -180,17 +176,26 @@ def _logs_fast(x: ArrayLike, axis: int, *, reduces: bool) -> Enclosure:
     return many_rows.logs(array, axis, partial(_log_softmax_row, source=source, prec=prec), reduces=False)
 
 
-def _refuse_empty(shape: tuple[int, ...], op: str, axis: int) -> None:
+def rowwise(x: ArrayLike, axis: int, op: str, row_of: RowOf) -> Enclosure:
+    """Enclosure of an op that gives as many values as a row has.
+
+    Parameters
+    ----------
+    op : its name, for messages.
+    row_of : adds the cells of a row, first evaluated at a precision, and says which is each element's.
+
+    Raises
+    ------
+    DomainError : x is no array of supported floats, has no such axis, or is empty along it.
+    """
+    values, fmt = as_floats(x)
+    rows, shape = rows_along(values, axis)
     if shape[-1] == 0:
         raise DomainError(f"{op} needs at least one element along axis {axis}, and x has none")
-
-
-def _rowwise(rows: Floats, shape: tuple[int, ...], axis: int, row_of: RowOf) -> Enclosure:
-    """Enclosure of an op that gives as many values as the row has, `axis` put back in its place."""
-    cells = Cells()
+    cells, prec = Cells(), first_precision(fmt)
     index = np.empty(rows.shape, dtype=np.int64)
     for i, row in enumerate(rows.tolist()):
-        index[i] = row_of(cells, row)
+        index[i] = row_of(cells, row, prec=prec)
     return Enclosure(cells, axis_restored(index, shape, axis))
 
 

@@ -125,7 +125,7 @@ def test_arb_leaves_the_precision_of_others_alone():
 )
 def test_balls_lie_within_their_intervals(mid, rad):
     ball = flint.arb(mid, rad)
-    t = arb_oracle._interval(ball, 100)
+    t = arb_oracle.interval_of(ball, 100)
     with flint.ctx.workprec(3000):  # so that the ends are exact
         ends = [ball.lower().man_exp(), ball.upper().man_exp()]
     for m, e in ends:

@@ -1,0 +1,257 @@
+"""alpha-entmax, sparse for alpha > 1: p_i = max((alpha - 1) x_i - tau, 0)^(1 / (alpha - 1)), summing to 1.
+
+B. Peters, V. Niculae and A. Martins, Sparse sequence-to-sequence models, arXiv:1905.05702 (2019), definition
+of entmax and propositions 1 and 2. alpha = 1 is softmax and alpha = 2 sparsemax. For alpha = 1.5 the values
+lie in the field of rationals and one square root; for others tau is enclosed by a bracket, at whose ends the
+sum is certainly above and below 1.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from functools import partial
+from math import isqrt
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from softcert.reference import power_oracle
+from softcert.reference.cells import Cells
+from softcert.reference.enclosure import Enclosure
+from softcert.reference.errors import DomainError
+from softcert.reference.interval import ZERO, Interval, from_fraction, multiply
+from softcert.reference.operands import Floats, as_floats
+from softcert.reference.softmax import (
+    axis_restored,
+    exact_factor,
+    first_precision,
+    rowwise,
+    softmax,
+    specials,
+)
+from softcert.reference.sparsemax import operand_rows, sparsemax, sparsemax_vjp
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+#: Where a bracket is parted: the sum is certainly on one side of 1 in all but one of them.
+_PARTS = (Fraction(1, 2), Fraction(5, 16), Fraction(11, 16))
+_ONE_AND_A_HALF = Fraction(3, 2)
+
+
+def entmax(x: ArrayLike, alpha: float | Fraction = 1.5, axis: int = -1) -> Enclosure:
+    """argmax over p in the simplex of <p, x> + H(p), H the Tsallis entropy of order alpha.
+
+    Parameters
+    ----------
+    x : (..., n) along `axis`, n >= 1, any supported dtype.
+    alpha : at least 1, the exact real of the number given.
+
+    Returns
+    -------
+    Enclosure of x's shape. A NaN or +inf logit, or none finite, gives NaN throughout; -inf among finite ones
+    gives exactly 0.
+
+    Raises
+    ------
+    DomainError : alpha < 1 or not finite; x is no array of supported floats, has no such axis, or is empty
+        along it.
+    """
+    order = order_of(alpha)
+    if order == 1:
+        return softmax(x, axis)
+    if order == 2:
+        return sparsemax(x, axis)
+    return rowwise(x, axis, "entmax", partial(_entmax_row, order=order))
+
+
+def entmax_vjp(y: ArrayLike, dy: ArrayLike, alpha: float | Fraction = 1.5, axis: int = -1) -> Enclosure:
+    """s_i (dy_i - sum_k s_k dy_k / sum_k s_k), s_i = y_i^(2 - alpha) where y_i > 0 and else 0.
+
+    The Jacobian at the output y is diag(s) - s s^T / sum(s), symmetric, so this is the product with a tangent
+    too. It divides by the sum of s, so that y need not sum to 1, for alpha = 1 neither.
+
+    Parameters
+    ----------
+    y, dy : (..., n) along `axis`, n >= 1, of one shape. alpha : as for `entmax`.
+
+    Returns
+    -------
+    Enclosure of y's shape. A row with anything not finite, or without a positive y, gives NaN throughout.
+
+    Raises
+    ------
+    DomainError : alpha < 1 or not finite; shapes that differ, unsupported dtypes, no such axis or an empty
+        one.
+    """
+    order = order_of(alpha)
+    if order == 2:
+        return sparsemax_vjp(y, dy, axis)
+    rows, slopes, shape = operand_rows(y, dy, axis)
+    prec = first_precision(as_floats(y)[1])
+    cells, index = Cells(), np.empty(rows.shape, dtype=np.int64)
+    for i, (outputs, row) in enumerate(zip(rows, slopes, strict=True)):
+        index[i] = _product_row(cells, outputs, row, 2 - order, prec)
+    return Enclosure(cells, axis_restored(index, shape, axis))
+
+
+def order_of(alpha: float | Fraction) -> Fraction:
+    """Exact real of an order alpha.
+
+    Raises
+    ------
+    DomainError : below 1, or not finite.
+    """
+    order = exact_factor(alpha)
+    if order < 1:
+        raise DomainError(f"alpha={alpha!r} is below 1, where entmax is not defined")
+    return order
+
+
+def _entmax_row(cells: Cells, row: list[float], *, order: Fraction, prec: int) -> list[int]:
+    special, finite = specials(row)
+    if special is not None:
+        return [cells.add_exact(math.nan)] * len(row)
+    top = max(row[i] for i in finite)
+    depths = {v: (order - 1) * (Fraction(v) - Fraction(top)) for v in {row[i] for i in finite}}
+    # The largest alone would sum to 1 at tau = -1: what lies as deep has no share.
+    values = sorted((v for v, depth in depths.items() if depth > -1), reverse=True)
+    counts = [row.count(v) for v in values]
+    places = _placed(cells, [depths[v] for v in values], counts, order, prec)
+    zero = cells.add_exact(ZERO)
+    return [dict(zip(values, places, strict=True)).get(v, zero) for v in row]
+
+
+def _placed(cells: Cells, depths: list[Fraction], counts: list[int], order: Fraction, prec: int) -> list[int]:
+    """Cells of the distinct values that may have a share, the largest first."""
+    if len(depths) == 1:
+        return [cells.add_exact(Fraction(1, counts[0]))]
+    if order == _ONE_AND_A_HALF:
+        return _placed_by_a_root(cells, depths, counts, prec)
+    exponent = 1 / (order - 1)
+    exact = _rational_shares(depths, counts, exponent, prec)
+    if exact is not None:
+        return [cells.add_exact(share) for share in exact]
+    start = cells.add_block(partial(_bracketed, depths, counts, exponent), prec)
+    return list(range(start, start + len(depths)))
+
+
+# --- alpha = 1.5 -------------------------------------------------------------------------------------
+
+
+def _placed_by_a_root(cells: Cells, depths: list[Fraction], counts: list[int], prec: int) -> list[int]:
+    """p = (z - tau)^2 with tau = mean - sqrt(radicand), both rational, of those above tau."""
+    size = sum_ = squares = Fraction(0)
+    mean = radicand = Fraction(0)
+    for depth, count in zip(depths, counts, strict=True):
+        # The sum at tau = depth says on which side of it the solution lies.
+        if squares - 2 * depth * sum_ + size * depth**2 >= 1:
+            break
+        size, sum_, squares = size + count, sum_ + count * depth, squares + count * depth**2
+        mean = sum_ / size
+        radicand = (1 - (squares - size * mean**2)) / size
+    root = _rational_root(radicand)
+    places = []
+    for depth in depths:
+        offset = depth - mean
+        if offset < 0 and offset**2 >= radicand:
+            places.append(cells.add_exact(ZERO))
+        elif root is not None or offset == 0:
+            places.append(cells.add_exact((offset + root) ** 2 if root is not None else radicand))
+        else:
+            places.append(cells.add_block(partial(_squared, offset, radicand), prec))
+    return places
+
+
+def _rational_root(value: Fraction) -> Fraction | None:
+    n, d = isqrt(value.numerator), isqrt(value.denominator)
+    return Fraction(n, d) if n * n == value.numerator and d * d == value.denominator else None
+
+
+def _squared(offset: Fraction, radicand: Fraction, prec: int) -> list[Interval]:
+    """(offset + sqrt(radicand))^2, of a root that is irrational, and of a positive sum."""
+    # From (root^2 - offset^2) / (root - offset), which cancels nothing, where the offset is below 0.
+    wp = prec + 16
+    shift = max(0, wp + (radicand.denominator.bit_length() - radicand.numerator.bit_length()) // 2 + 1)
+    floor = isqrt((radicand.numerator << 2 * shift) // radicand.denominator)
+    low, high = Fraction(floor, 1 << shift), Fraction(floor + 1, 1 << shift)
+    if offset < 0:
+        product = radicand - offset**2
+        low, high = product / (high - offset), product / (low - offset)
+    else:
+        low, high = low + offset, high + offset
+    base = _hull(from_fraction(low, wp), from_fraction(high, wp))
+    return [multiply(base, base, wp)]
+
+
+def _hull(low: Interval, high: Interval) -> Interval:
+    """The interval from the lower end of one to the upper end of the other."""
+    exp = min(low.exp, high.exp)
+    return Interval(low.lo << (low.exp - exp), high.hi << (high.exp - exp), exp)
+
+
+# --- any alpha -----------------------------------------------------------------------------------------
+
+
+def _bracketed(depths: list[Fraction], counts: list[int], exponent: Fraction, prec: int) -> list[Interval]:
+    """(depth - tau)^exponent, by a bracket of tau."""
+    low, high = _bracket(depths, counts, exponent, prec)
+    zero = Fraction(0)
+    ends = [(max(depth - high, zero), max(depth - low, zero)) for depth in depths]
+    return [power_oracle.power_between(*pair, exponent, prec) for pair in ends]
+
+
+def _rational_shares(
+    depths: list[Fraction], counts: list[int], exponent: Fraction, prec: int
+) -> list[Fraction] | None:
+    """The shares where tau and they are rational of modest size: no bracket would tell a midpoint."""
+    low, high = _bracket(depths, counts, exponent, 2 * prec)
+    # Two rationals of such denominators lie farther apart than the ends.
+    tau = ((low + high) / 2).limit_denominator(1 << prec - 1)
+    shares = [power_oracle.rational_power(max(depth - tau, Fraction(0)), exponent) for depth in depths]
+    known = [share for share in shares if share is not None]
+    if len(known) < len(shares) or sum(c * s for c, s in zip(counts, known, strict=True)) != 1:
+        return None
+    return known
+
+
+def _bracket(
+    depths: list[Fraction], counts: list[int], exponent: Fraction, prec: int
+) -> tuple[Fraction, Fraction]:
+    """Two numbers between which the sum falls through 1, about 2^-prec apart."""
+    low, high = Fraction(-1), Fraction(0)
+    while high - low > Fraction(1, 1 << prec):
+        for part in _PARTS:
+            middle = low + part * (high - low)
+            side = power_oracle.sum_against_one(depths, counts, exponent, middle, prec + 32)
+            if side:
+                low, high = (middle, high) if side > 0 else (low, middle)
+                break
+        else:
+            return low, high
+    return low, high
+
+
+# --- the derivative ------------------------------------------------------------------------------------
+
+
+def _product_row(cells: Cells, outputs: Floats, slopes: Floats, exponent: Fraction, prec: int) -> list[int]:
+    support = np.flatnonzero(outputs > 0).tolist()
+    zero = cells.add_exact(ZERO)
+    if not (np.isfinite(outputs).all() and np.isfinite(slopes).all() and support):
+        return [cells.add_exact(math.nan)] * len(outputs)
+    weights = power_oracle.Weights.of([Fraction(float(outputs[i])) for i in support], exponent)
+    sums = weights.centred([Fraction(float(slopes[i])) for i in support])
+    index = [zero] * len(outputs)
+    if weights.rational:
+        for i, value in zip(support, weights.exact_products(sums), strict=True):
+            index[i] = cells.add_exact(value)
+        return index
+    # Powers of different classes are linearly independent over the rationals: only such a sum is 0.
+    some = [k for k, parts in enumerate(sums) if any(parts)]
+    if some:
+        start = cells.add_block(partial(weights.products, [(k, sums[k]) for k in some]), prec)
+        for place, k in enumerate(some):
+            index[support[k]] = start + place
+    return index
