@@ -24,6 +24,7 @@ NOT_RUN = {
     "pip install": "installs from the network",
     "source .venv/bin/activate": "belongs to the environment that is not made here",
     "nox -s gpu": "needs a GPU",
+    "nox -s published": "installs every listed library, and takes more than an hour",
     "PYTHONPATH=src python -m pytest --noconftest -m gpu": "needs a GPU",
     "PYTHONPATH=src python benchmarks/gpu_kernels.py": "needs a GPU",
     "python -m softcert.backends.triton_.ahead_of_time": "minutes; test_triton_compiled.py does it",
