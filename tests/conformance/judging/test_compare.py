@@ -80,8 +80,9 @@ def test_errors_are_made_certain_that_are_open(bound, lower, upper, asked):
 
 
 def test_the_largest_of_many_wide_errors_are_made_certain():
-    first, certain = ([(share * i, i) for i in range(1, 80)] for share in (0.1, 1.0))
-    assert sorted(sharpened(1e9, first, certain)) == [float(i) for i in range(48, 80)]
+    most = module._SHARPENED + 48
+    first, certain = ([(share * i, i) for i in range(1, most)] for share in (0.1, 1.0))
+    assert sorted(sharpened(1e9, first, certain)) == [float(i) for i in range(48, most)]
 
 
 def test_a_crowd_of_ties_is_made_certain():
