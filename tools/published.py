@@ -51,10 +51,12 @@ class Entry(NamedTuple):
     ----------
     backend : a registered name.
     requires : requirements for pip, the library itself first.
+    dtypes : in which it is examined; none for all that it declares.
     """
 
     backend: str
     requires: tuple[str, ...]
+    dtypes: tuple[str, ...] = ()
 
     @property
     def version(self) -> str:
@@ -76,7 +78,7 @@ def listed(only: Sequence[str]) -> Iterator[Entry]:
     """The entries whose names hold one of the words, or all."""
     for library in tomllib.loads(LIBRARIES.read_text(encoding="utf-8"))["library"]:
         for backend in library["backends"]:
-            entry = Entry(backend, tuple(library["requires"]))
+            entry = Entry(backend, tuple(library["requires"]), tuple(library.get("dtypes", ())))
             if not only or any(word in entry.name for word in only):
                 yield entry
 
@@ -108,10 +110,11 @@ def environment_of(entry: Entry) -> Path:
     return python
 
 
-def cases_of(profile: str) -> Path:
-    """The cases of a profile, in a folder of their own for what is answered to them."""
+def cases_of(profile: str, dtypes: Sequence[str]) -> Path:
+    """The cases of a profile in some dtypes, in a folder of their own for what is answered to them."""
     fresh = WORK / "fresh.cases"
-    softcert(Path(sys.executable), "cases", "--profile", profile, "--out", fresh)
+    asked = [part for dtype in dtypes for part in ("--dtype", dtype)]
+    softcert(Path(sys.executable), "cases", "--profile", profile, *asked, "--out", fresh)
     with fresh.open("rb") as file:
         folder = WORK / hashlib.file_digest(file, "sha256").hexdigest()[:12]
     folder.mkdir(exist_ok=True)
@@ -141,7 +144,9 @@ def examined(entry: Entry, cases: Path) -> Run:
     return replace(read_run(judged), name=entry.name)
 
 
-def all_examined(entries: Sequence[Entry], cases: Path) -> tuple[dict[Entry, Run], list[str]]:
+def all_examined(
+    entries: Sequence[Entry], cases: Mapping[tuple[str, ...], Path]
+) -> tuple[dict[Entry, Run], list[str]]:
     """Runs of the entries, as many at a time as there are processors; and what failed, in words."""
     found: dict[Entry, Run] = {}
     failed = []
@@ -152,7 +157,7 @@ def all_examined(entries: Sequence[Entry], cases: Path) -> tuple[dict[Entry, Run
             try:
                 # One at a time: entries share environments.
                 environment_of(entry)
-                at_work[pool.submit(examined, entry, cases)] = entry
+                at_work[pool.submit(examined, entry, cases[entry.dtypes])] = entry
             except subprocess.CalledProcessError as error:
                 failed.append(f"{entry.name}: {error}")
         for future in as_completed(at_work):
@@ -185,8 +190,9 @@ def main(out: Path | None, only: tuple[str, ...]) -> None:
     """Examine every entry and write the report."""
     WORK.mkdir(parents=True, exist_ok=True)
     profile = tomllib.loads(LIBRARIES.read_text(encoding="utf-8"))["profile"]
-    cases = cases_of(profile)
-    runs, failed = all_examined(list(listed(only)), cases)
+    entries = list(listed(only))
+    cases = {dtypes: cases_of(profile, dtypes) for dtypes in sorted({entry.dtypes for entry in entries})}
+    runs, failed = all_examined(entries, cases)
     today = datetime.now(UTC).date().isoformat()
     if runs:
         written = write_report(timed(runs), out or PUBLISHED / today, title=f"softcert report of {today}")
