@@ -286,18 +286,25 @@ def _accuracy_drawing(op: str, dtype: str, shape: Sequence[int], marks: Sequence
     return draw(paint, title, description, f"frontier-{place}", (4.6, 3.2))
 
 
+#: So many marks have their names beside them.
+_NAMED = 8
+
+
 def _paint_accuracy(
     marks: Sequence[Mark], best: Sequence[Mark], title: str, unit: str
 ) -> Callable[[Axes], None]:
+    # Names of a crowd lie on each other; the legend has those of the others.
+    named = marks if len(marks) <= _NAMED else best
+
     def paint(axes: Axes) -> None:
         axes.set_xscale("log")
         axes.plot([m.x for m in best], [m.y for m in best], color=INK, linewidth=1, linestyle="--")
         for mark in marks:
             series = mark.subject
             axes.plot(mark.x, mark.y, linestyle="none", marker=marker(series), color=SERIES[series.slot])
-            axes.annotate(
-                mark.subject.label, (mark.x, mark.y), xytext=(4, 3), textcoords="offset points", fontsize=6.5
-            )
+            if mark in named:
+                place = (mark.x, mark.y)
+                axes.annotate(series.label, place, xytext=(4, 3), textcoords="offset points", fontsize=6.5)
         low, high = min(m.x for m in marks), max(m.x for m in marks)
         # Room at the right for the last name.
         axes.set_xlim(low / 1.5, high * (high / low) ** 0.35 * 1.5)
