@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+#: Whoever waits looks some times in so many seconds; where it did not, it did not run either.
+_LOOK = 0.25
 #: A process gets so many times its limit at most, however little of a processor it is given.
 MOST = 8.0
 _TICK = 1.0 / os.sysconf("SC_CLK_TCK")
@@ -18,7 +20,8 @@ class Patience:
 
     Once the wall time is over, a process that sleeps has had its time; one that would run may do so until it
     has computed for as long. What is slow would count as hung on a busy machine otherwise: a verdict would
-    depend on what else runs there.
+    depend on what else runs there. Nor does time count in which nobody looked, as where a run was stopped
+    by Ctrl-Z, and the process with it.
 
     Parameters
     ----------
@@ -30,21 +33,23 @@ class Patience:
         self._seconds = seconds
         self._pid = pid
         self._computed = _seconds_computed(pid())
-        self._started = time.monotonic()
+        self._taken, self._looked = 0.0, time.monotonic()
 
     @property
     def exhausted(self) -> bool:
         """Whether even what still arrives comes too late."""
-        return time.monotonic() - self._started > MOST * self._seconds
+        return self._taken > MOST * self._seconds
 
     def remaining(self) -> float:
-        """Seconds that are left, not more than 0 once the limit is over."""
-        taken = time.monotonic() - self._started
-        if self._seconds <= taken <= MOST * self._seconds:
+        """Seconds that are left, not more than 0 once the limit is over; to be asked for again and again."""
+        now = time.monotonic()
+        self._taken += min(now - self._looked, _LOOK)
+        self._looked = now
+        if self._seconds <= self._taken <= MOST * self._seconds:
             pid = self._pid()
             if _would_run(pid):
                 return self._seconds - (_seconds_computed(pid) - self._computed)
-        return self._seconds - taken
+        return self._seconds - self._taken
 
 
 def _statistics(folder: Path) -> list[str]:

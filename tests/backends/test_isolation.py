@@ -498,3 +498,32 @@ def test_a_python_that_is_none_and_one_for_a_function_of_this_process_are_refuse
         pytest.raises(SubjectError, match="lives in this process"),
     ):
         _ = worker.description
+
+
+STOPPED = """
+import sys
+from softcert.backends import Call, Limits, Worker
+import numpy as np
+
+call = Call("softmax", (np.zeros((2, 4)),))
+with Worker(sys.argv[1], limits=Limits(seconds=1.5)) as worker:
+    print(type(worker.call(call)).__name__, flush=True)
+    print(type(worker.call(call)).__name__, flush=True)
+"""
+
+
+def test_the_time_in_which_a_run_is_stopped_is_nobodys(tmp_path):
+    """A subject that waits in small steps, so that it cannot have finished meanwhile."""
+    subject = kernel_file(tmp_path / "k.py", "for _ in range(8):\n    time.sleep(0.1)\nreturn good(x)")
+    command = [sys.executable, "-c", STOPPED, subject]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as judge:
+        assert judge.stdout.readline().strip() == "Output"
+        time.sleep(0.2)
+        judging = psutil.Process(judge.pid)
+        everyone = [judging, *judging.children(recursive=True)]
+        for process in everyone:
+            process.suspend()
+        time.sleep(4.0)
+        for process in everyone:
+            process.resume()
+        assert judge.stdout.readline().strip() == "Output"
