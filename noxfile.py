@@ -279,9 +279,9 @@ def _compare_contents(session: nox.Session, built: Path, sdist: Path) -> None:
 
 
 def _package_files(package: Path) -> list[tuple[Path, str]]:
-    """Folder and name of every file that belongs in the package, the links followed."""
+    """Folder and name of every file that belongs in the package, the links followed; no published report."""
     found = []
     for folder, subfolders, names in os.walk(package, followlinks=True):
-        subfolders[:] = [name for name in subfolders if name != "__pycache__"]
+        subfolders[:] = [name for name in subfolders if name not in {"__pycache__", "published"}]
         found += [(Path(folder), name) for name in names]
     return found
