@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any
 
-#: Functions that a graph cannot be captured of, by identity: asked again they would fail again.
-_UNCAPTURED: set[int] = set()
+#: Functions that a graph cannot be captured of, by identity: asked again they would fail again. Kept, since
+#: another function could be given the identity of one that is gone.
+_UNCAPTURED: dict[int, Callable[..., Any]] = {}
 
 
 class DeviceClock:
@@ -53,7 +54,7 @@ class DeviceClock:
             graph.replay()
             self._graphs.append(_between(start, _recorded()))
         except Exception:  # noqa: BLE001 - what cannot be captured says so in words of its own
-            _UNCAPTURED.add(id(function))
+            _UNCAPTURED[id(function)] = function
             with contextlib.suppress(Exception):
                 torch.cuda.synchronize()
 

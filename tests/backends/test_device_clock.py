@@ -72,7 +72,7 @@ class Gpu:
 def gpu_there(monkeypatch, **facts):
     gpu = Gpu(**facts)
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=gpu.cuda))
-    monkeypatch.setattr(device_clock, "_UNCAPTURED", set())
+    monkeypatch.setattr(device_clock, "_UNCAPTURED", {})
     return gpu
 
 
@@ -117,13 +117,23 @@ def test_a_graph_is_replayed_on_copies(monkeypatch):
 
 def test_what_cannot_be_captured_is_timed_by_events_and_not_tried_again(monkeypatch):
     gpu = gpu_there(monkeypatch, captures=False)
-    calls = []
+    record = [].append
     for clones in (1, 0):
         with ticking() as clock:
             tensor = computed(gpu, 3.0)
-            replayed(calls.append, (tensor,), {})
+            replayed(record, (tensor,), {})
         assert clock.told(9.0) == (pytest.approx(3e-3), "cuda-events")
         assert tensor.clones == clones
+
+
+def test_another_function_is_captured_although_one_that_could_not_be_is_gone(monkeypatch):
+    """Fresh functions take the place in memory of those before them."""
+    gpu = gpu_there(monkeypatch, captures=False)
+    for _ in range(50):
+        with ticking():
+            tensor = computed(gpu, 3.0)
+            replayed(lambda _x: None, (tensor,), {})
+        assert tensor.clones == 1
 
 
 def test_the_wall_clock_stands_for_what_stays_on_the_host(monkeypatch):
