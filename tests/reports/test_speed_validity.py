@@ -9,11 +9,12 @@ from softcert.backends import load
 from softcert.backends.canonical import CanonicalKernel, Outcome
 from softcert.backends.types import Backend
 from softcert.reports.speed import Problem, Stopwatch
-from softcert.reports.speed.limits import Limits
+from softcert.reports.speed.limits import Limits, Machine
 from softcert.reports.speed.validity import COPY_FACTOR, MATRIX_FACTOR, beyond_limits
 
 SHAPES = ((64, 256),)
 NUMPY = load("numpy").ops
+ROUNDS = 3
 
 
 @dataclass
@@ -42,7 +43,7 @@ def keeps(kernel):
 
 def one(backend, op="softmax", shape=SHAPES[0]):
     with Stopwatch([backend]) as stopwatch:
-        rows = [row for _, row in stopwatch.rows([op], ["float32"], [shape], 3)]
+        rows = [row for _, row in stopwatch.rows([op], ["float32"], [shape], ROUNDS)]
         assert len(rows) == 1, (stopwatch.unloadable, stopwatch.unmeasured)
     return rows[0]
 
@@ -84,6 +85,19 @@ def test_a_time_that_no_copy_reaches_is_no_time():
     assert row["status"] == "invalid"
     assert "times as fast as a copy in the same cache" in row["reason"]
     assert row["margin"] < 1
+
+
+def test_a_limit_that_other_work_held_down_accuses_nobody(monkeypatch):
+    """Each copy of the rounds took a thousand times as long as one that is made later."""
+    honest, asked = Machine.copy_rate, []
+
+    def slowed(self, traffic):
+        asked.append(traffic)
+        return honest(self, traffic) / (1000 if len(asked) <= 2 * (ROUNDS + 1) else 1)
+
+    monkeypatch.setattr(Machine, "copy_rate", slowed)
+    assert one("numpy", shape=(64, 4096))["status"] != "invalid"
+    assert len(asked) > 2 * (ROUNDS + 1)
 
 
 def test_the_limits_are_those_stated():
