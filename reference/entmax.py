@@ -20,8 +20,9 @@ from softcert.reference import power_oracle
 from softcert.reference.cells import Cells
 from softcert.reference.enclosure import Enclosure
 from softcert.reference.errors import DomainError
+from softcert.reference.gradients import paired
 from softcert.reference.interval import ZERO, Interval, from_fraction, multiply
-from softcert.reference.operands import Floats, as_floats
+from softcert.reference.operands import Floats, as_floats, rows_along
 from softcert.reference.softmax import (
     axis_restored,
     exact_factor,
@@ -30,7 +31,7 @@ from softcert.reference.softmax import (
     softmax,
     specials,
 )
-from softcert.reference.sparsemax import operand_rows, sparsemax, sparsemax_vjp
+from softcert.reference.sparsemax import sparsemax, sparsemax_vjp
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -88,11 +89,12 @@ def entmax_vjp(y: ArrayLike, dy: ArrayLike, alpha: float | Fraction = 1.5, axis:
     order = order_of(alpha)
     if order == 2:
         return sparsemax_vjp(y, dy, axis)
-    rows, slopes, shape = operand_rows(y, dy, axis)
+    outputs, slopes = paired(y, dy, axis)
+    (rows, shape), (directions, _) = rows_along(outputs, axis, "y"), rows_along(slopes, axis, "dy")
     prec = first_precision(as_floats(y)[1])
     cells, index = Cells(), np.empty(rows.shape, dtype=np.int64)
-    for i, (outputs, row) in enumerate(zip(rows, slopes, strict=True)):
-        index[i] = _product_row(cells, outputs, row, 2 - order, prec)
+    for i, pair in enumerate(zip(rows, directions, strict=True)):
+        index[i] = _product_row(cells, *pair, 2 - order, prec)
     return Enclosure(cells, axis_restored(index, shape, axis))
 
 

@@ -82,19 +82,32 @@ def _sum_of(row: list[float], compute: Callable[[list[float]], Interval]) -> Int
     return infinities.pop() if len(infinities) == 1 else math.nan
 
 
+def paired(y: ArrayLike, direction: ArrayLike, axis: int, name: str = "dy") -> tuple[Floats, Floats]:
+    """An output and what its Jacobian multiplies, of one shape that is not empty along `axis`.
+
+    Parameters
+    ----------
+    name : how the second is called in messages.
+
+    Raises
+    ------
+    DomainError : shapes that differ, unsupported dtypes, no such axis or an empty one.
+    """
+    outputs, tangents = as_floats(y, "y")[0], as_floats(direction, name)[0]
+    if outputs.shape != tangents.shape:
+        raise DomainError(f"y has shape {outputs.shape} and {name} has shape {tangents.shape}")
+    if rows_along(outputs, axis, "y")[1][-1] == 0:
+        raise DomainError(f"y and {name} need at least one element along axis {axis}, and have none")
+    return outputs, tangents
+
+
 def _product(y: ArrayLike, direction: ArrayLike, axis: int, method: str, name: str) -> Enclosure:
     """y_i (d_i - sum_k y_k d_k) along `axis`."""
     source = exact_oracle_of("arb" if method == "fast" else method)
-    outputs, _ = as_floats(y, "y")
-    tangents, _ = as_floats(direction, name)
-    if outputs.shape != tangents.shape:
-        raise DomainError(f"y has shape {outputs.shape} and {name} has shape {tangents.shape}")
-    rows, shape = rows_along(outputs, axis, "y")
-    if shape[-1] == 0:
-        raise DomainError(f"y and {name} need at least one element along axis {axis}, and have none")
+    outputs, tangents = paired(y, direction, axis, name)
     if method == "fast":
         return many_rows.products(outputs, tangents, axis, partial(_product_row, source=source))
-    directions, _ = rows_along(tangents, axis, name)
+    (rows, shape), (directions, _) = rows_along(outputs, axis, "y"), rows_along(tangents, axis, name)
     cells, index = Cells(), np.empty(rows.shape, dtype=np.int64)
     for i, (weights, row) in enumerate(zip(rows, directions, strict=True)):
         index[i] = _product_row(cells, weights, row, source)

@@ -13,9 +13,9 @@ import numpy as np
 
 from softcert.reference.cells import Cells
 from softcert.reference.enclosure import Enclosure
-from softcert.reference.errors import DomainError
+from softcert.reference.gradients import paired
 from softcert.reference.interval import ZERO
-from softcert.reference.operands import Floats, as_floats, rows_along
+from softcert.reference.operands import Floats, rows_along
 from softcert.reference.softmax import axis_restored, rowwise, specials
 
 if TYPE_CHECKING:
@@ -60,27 +60,12 @@ def sparsemax_vjp(y: ArrayLike, dy: ArrayLike, axis: int = -1) -> Enclosure:
     ------
     DomainError : shapes that differ, unsupported dtypes, no such axis or an empty one.
     """
-    rows, slopes, shape = operand_rows(y, dy, axis)
+    outputs, slopes = paired(y, dy, axis)
+    (rows, shape), (directions, _) = rows_along(outputs, axis, "y"), rows_along(slopes, axis, "dy")
     cells, index = Cells(), np.empty(rows.shape, dtype=np.int64)
-    for i, (outputs, row) in enumerate(zip(rows, slopes, strict=True)):
-        index[i] = _product_row(cells, outputs, row)
+    for i, pair in enumerate(zip(rows, directions, strict=True)):
+        index[i] = _product_row(cells, *pair)
     return Enclosure(cells, axis_restored(index, shape, axis))
-
-
-def operand_rows(y: ArrayLike, dy: ArrayLike, axis: int) -> tuple[Floats, Floats, tuple[int, ...]]:
-    """Rows along `axis` of an output and of its cotangent, and the shape with `axis` moved last.
-
-    Raises
-    ------
-    DomainError : shapes that differ, unsupported dtypes, no such axis or an empty one.
-    """
-    outputs, slopes = as_floats(y, "y")[0], as_floats(dy, "dy")[0]
-    if outputs.shape != slopes.shape:
-        raise DomainError(f"y has shape {outputs.shape} and dy has shape {slopes.shape}")
-    rows, shape = rows_along(outputs, axis, "y")
-    if shape[-1] == 0:
-        raise DomainError(f"y and dy need at least one element along axis {axis}, and have none")
-    return rows, rows_along(slopes, axis, "dy")[0], shape
 
 
 def _sparsemax_row(cells: Cells, row: list[float], *, prec: int) -> list[int]:  # noqa: ARG001 - exact
