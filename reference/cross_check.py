@@ -11,6 +11,7 @@ import numpy as np
 
 from softcert.reference.decimals import outward_bounds
 from softcert.reference.enclosure import Enclosure
+from softcert.reference.entmax import entmax, entmax_vjp
 from softcert.reference.errors import DomainError, OracleDisagreement
 from softcert.reference.gradients import (
     exact_sum,
@@ -21,6 +22,7 @@ from softcert.reference.gradients import (
 )
 from softcert.reference.interval import Interval
 from softcert.reference.softmax import log_softmax, logsumexp, softmax
+from softcert.reference.sparsemax import sparsemax, sparsemax_vjp
 
 #: Every op of the reference by name.
 OPS: Mapping[str, Callable[..., Enclosure]] = MappingProxyType(
@@ -30,6 +32,10 @@ OPS: Mapping[str, Callable[..., Enclosure]] = MappingProxyType(
         "logsumexp": logsumexp,
         "softmax_vjp": softmax_vjp,
         "softmax_jvp": softmax_jvp,
+        "sparsemax": sparsemax,
+        "sparsemax_vjp": sparsemax_vjp,
+        "entmax": entmax,
+        "entmax_vjp": entmax_vjp,
         "softmax_jacobian": softmax_jacobian,
         "logsumexp_hessian": logsumexp_hessian,
         "exact_sum": exact_sum,

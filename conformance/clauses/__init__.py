@@ -18,6 +18,7 @@ from softcert.conformance.clauses import (
     permutation,
     purity,
     simplex,
+    sparse,
     stability,
     translation,
 )
@@ -35,6 +36,7 @@ _MODULES = (
     logistic,
     luce,
     jacobian,
+    sparse,
     stability,
     attention,
     attention_gradient,

@@ -14,7 +14,7 @@ from softcert.conformance.judging.compare import combine
 from softcert.conformance.judging.evidence import broken, ordinary, relation_finding
 from softcert.conformance.judging.judge import judge_values, quantity
 from softcert.conformance.model import Judgement, Trial
-from softcert.conformance.spec import Clause, Seedling, rows_last
+from softcert.conformance.spec import LOGIT_OPS, Clause, Seedling, rows_last
 
 _ROWS = (
     (1.0, 5.0, 10.0),
@@ -155,7 +155,7 @@ CLAUSES = (
         mathematics="softmax(x, ..., x) = (1/n, ..., 1/n); lse = x + log n",
         source="definition",
         in_practice="0/0 at very negative levels, inf/inf at very large ones",
-        ops=("softmax", "log_softmax", "logsumexp"),
+        ops=LOGIT_OPS,
         directed=_diagonal,
         grow=one_call,
         judge=judge_values,
