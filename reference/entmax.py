@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
+from itertools import takewhile
 from math import isqrt
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 #: Where a bracket is parted: the sum is certainly on one side of 1 in all but one of them.
 _PARTS = (Fraction(1, 2), Fraction(5, 16), Fraction(11, 16))
 _ONE_AND_A_HALF = Fraction(3, 2)
+#: Steps from the precision of floats to thousands of bits.
+_NEWTON = 12
 
 
 def entmax(x: ArrayLike, axis: int = -1, alpha: float | Fraction = 1.5, method: str = "auto") -> Enclosure:
@@ -173,10 +176,11 @@ def _support(depths: list[Fraction], counts: list[int], exponent: Fraction, prec
 
 def _side(depths: list[Fraction], counts: list[int], exponent: Fraction, tau: Fraction, prec: int) -> int:
     """Sign of the sum of (depth - tau)^exponent, less 1, whatever the precision that takes."""
-    powers = [power_oracle.rational_power(depth - tau, exponent) for depth in depths]
-    known = [power for power in powers if power is not None]
+    powers = (power_oracle.rational_power(depth - tau, exponent) for depth in depths)
+    known = list(takewhile(lambda power: power is not None, powers))
     if len(known) == len(depths):
-        excess = sum((c * p for c, p in zip(counts, known, strict=False)), Fraction(-1))
+        terms = (c * p for c, p in zip(counts, known, strict=False) if p is not None)
+        excess = sum(terms, Fraction(-1))
         return (excess > 0) - (excess < 0)
     # Radicals of different classes are independent over the rationals: such a sum is not 1.
     while not (side := power_oracle.sum_against_one(depths, counts[: len(depths)], exponent, tau, prec)):
@@ -273,6 +277,34 @@ def _bracket(
     depths: list[Fraction], counts: list[int], exponent: Fraction, prec: int
 ) -> tuple[Fraction, Fraction]:
     """Two numbers between which the sum falls through 1, about 2^-prec apart."""
+    width = Fraction(1, 1 << prec)
+    tau = _near(depths, counts, exponent)
+    for _ in range(_NEWTON):
+        before, tau = tau, power_oracle.newton_step(depths, counts, exponent, tau, prec + 32)
+        # The error is about the square of the step before.
+        if abs(tau - before) ** 2 < width / 256:
+            ends = tau - width, tau + width
+            sides = [power_oracle.sum_against_one(depths, counts, exponent, end, prec + 32) for end in ends]
+            if sides == [1, -1]:
+                return ends
+    return _halved_bracket(depths, counts, exponent, prec)
+
+
+def _near(depths: list[Fraction], counts: list[int], exponent: Fraction) -> Fraction:
+    """The tau of floats."""
+    offsets, weights, power = np.array([float(d) for d in depths]), np.array(counts), float(exponent)
+    low, high = -1.0, 0.0
+    for _ in range(60):
+        middle = (low + high) / 2.0
+        over = (weights * np.maximum(offsets - middle, 0.0) ** power).sum() > 1.0
+        low, high = (middle, high) if over else (low, middle)
+    return Fraction(low)
+
+
+def _halved_bracket(
+    depths: list[Fraction], counts: list[int], exponent: Fraction, prec: int
+) -> tuple[Fraction, Fraction]:
+    """The same, in any case."""
     low, high = Fraction(-1), Fraction(0)
     while high - low > Fraction(1, 1 << prec):
         for part in _PARTS:
@@ -310,14 +342,14 @@ def _product(
 ) -> list[int]:
     """Cells of the product at outputs above 0."""
     weights = power_oracle.Weights.of(outputs, exponent)
-    sums = weights.centred(slopes)
     if weights.rational:
-        return [cells.add_exact(value) for value in weights.exact_products(sums)]
-    # Powers of different classes are linearly independent over the rationals: only such a sum is 0.
-    some = [k for k, parts in enumerate(sums) if any(parts)]
+        return [cells.add_exact(value) for value in weights.exact_products(slopes)]
+    # Powers of different classes are independent over the rationals: what is the mean of each is that of all.
+    mean = weights.common_mean(slopes)
+    some = [k for k, slope in enumerate(slopes) if slope != mean]
     places = [cells.add_exact(ZERO)] * len(slopes)
     if some:
-        start = cells.add_block(partial(weights.products, [(k, sums[k]) for k in some]), prec)
+        start = cells.add_block(partial(weights.products, slopes, some), prec)
         for place, k in enumerate(some):
             places[k] = start + place
     return places
