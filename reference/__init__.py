@@ -18,6 +18,7 @@ from softcert.reference.gradients import (
 from softcert.reference.interval import Interval
 from softcert.reference.softmax import log_softmax, logsumexp, softmax
 from softcert.reference.sparsemax import sparsemax, sparsemax_vjp
+from softcert.reference.trees import Tree, balanced_tree, huffman_tree
 
 __all__ = [
     "ATTENTION_OPS",
@@ -28,17 +29,20 @@ __all__ = [
     "FloatFormat",
     "Interval",
     "OracleDisagreement",
+    "Tree",
     "UndecidedRounding",
     "attention",
     "attention_lse",
     "attention_merge",
     "attention_vjp",
+    "balanced_tree",
     "cross_check",
     "cross_check_attention",
     "entmax",
     "entmax_vjp",
     "exact_sum",
     "format_of",
+    "huffman_tree",
     "log_softmax",
     "logsumexp",
     "logsumexp_hessian",
