@@ -15,6 +15,11 @@ from softcert.reference.gradients import (
     softmax_jvp,
     softmax_vjp,
 )
+from softcert.reference.hierarchical import (
+    hierarchical_log_softmax,
+    hierarchical_log_softmax_vjp,
+    hierarchical_softmax,
+)
 from softcert.reference.interval import Interval
 from softcert.reference.softmax import log_softmax, logsumexp, softmax
 from softcert.reference.sparsemax import sparsemax, sparsemax_vjp
@@ -42,6 +47,9 @@ __all__ = [
     "entmax_vjp",
     "exact_sum",
     "format_of",
+    "hierarchical_log_softmax",
+    "hierarchical_log_softmax_vjp",
+    "hierarchical_softmax",
     "huffman_tree",
     "log_softmax",
     "logsumexp",

@@ -126,6 +126,7 @@ TREE = balanced_tree(4)
         (moved(TREE, 2, 1, -1), "two branches"),
         (moved(TREE, 1, 1, 2), "two branches"),
         (moved(TREE, 1, 1, 0), "two branches"),
+        (moved(TREE, 2, 0, -1), "two branches"),
         # another root for one class
         (moved(TREE, 1, 0, 1), "two branches"),
         # a path without its beginning
