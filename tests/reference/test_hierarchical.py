@@ -212,12 +212,24 @@ def test_a_midpoint_with_something_vanishing_beside_it_is_rounded_away_from_zero
     tree = huffman_tree([1, 1, 2])
     ((root, first), (inner, second)) = path(tree, 0)
     s = np.zeros(2)
-    s[root], s[inner] = -first * 2.0**30, -second * 64.0
-    # -(2^30 + 64): halfway between two numbers of float32, whose even one is the nearer to zero
-    assert np.float32(-(2.0**30 + 64)) == -(2.0**30)
+    s[root], s[inner] = -first * 2.0**44, -second * 2.0**20
+    # halfway between two numbers of float32, whose even one is the nearer to zero
+    assert np.float32(-(2.0**44 + 2.0**20)) == -(2.0**44)
     got = hierarchical_log_softmax(s, [0], *tree)
-    assert got.round("float32").tolist() == [-(2.0**30) - 128]
+    assert got.round("float32").tolist() == [-(2.0**44) - 2.0**21]
     assert not got.is_exact().any()
+
+
+def test_a_probability_below_half_the_smallest_number_by_something_vanishing_is_zero():
+    tree = huffman_tree([2**k for k in range(27)])
+    ((last, sign),) = path(tree, 0)[-1:]
+    s = np.zeros(26)
+    assert len(path(tree, 0)) == 26
+    s[last] = sign * 1e300
+    p = hierarchical_softmax(s, [0, 1], *tree)
+    # 2^-25 is the midpoint of 0 and the smallest number of float16
+    assert p.round("float16").tolist() == [0.0, 0.0]
+    assert p.round("float32").tolist() == [2.0**-25, 0.0]
 
 
 # --- special scores ----------------------------------------------------------------------------------
