@@ -4,6 +4,13 @@ from softcert.reference.attention import attention, attention_lse, attention_mer
 from softcert.reference.attention_check import ATTENTION_OPS, cross_check_attention
 from softcert.reference.attention_gradients import attention_vjp
 from softcert.reference.cross_check import OPS, cross_check
+from softcert.reference.differentiated import (
+    differentiated_logits,
+    differentiated_logits_vjp,
+    differentiated_multiplications,
+    differentiated_softmax,
+    differentiated_softmax_vjp,
+)
 from softcert.reference.enclosure import Enclosure
 from softcert.reference.entmax import entmax, entmax_vjp
 from softcert.reference.errors import DomainError, OracleDisagreement, UndecidedRounding
@@ -43,6 +50,11 @@ __all__ = [
     "balanced_tree",
     "cross_check",
     "cross_check_attention",
+    "differentiated_logits",
+    "differentiated_logits_vjp",
+    "differentiated_multiplications",
+    "differentiated_softmax",
+    "differentiated_softmax_vjp",
     "entmax",
     "entmax_vjp",
     "exact_sum",
