@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 #: An exact number, or None where it is NaN.
 _Number = Fraction | None
-#: dh, and of each block dW and db.
-Gradients = tuple[Enclosure, tuple[Enclosure, ...], tuple[Enclosure, ...]]
 
 
 @dataclass(frozen=True)
@@ -143,7 +141,9 @@ def differentiated_softmax(
     return Enclosure(cells, np.array(index, dtype=np.int64).reshape(*blocks.batch, blocks.size))
 
 
-def differentiated_logits_vjp(h: ArrayLike, weights: Sequence[ArrayLike], dz: ArrayLike) -> Gradients:
+def differentiated_logits_vjp(
+    h: ArrayLike, weights: Sequence[ArrayLike], dz: ArrayLike
+) -> tuple[Enclosure, tuple[Enclosure, ...], tuple[Enclosure, ...]]:
     """The cotangent dz of the logits taken back to h, W and b.
 
     dh_k = W_k^T dz_k, dW_k = dz_k h_k^T and db_k = dz_k, the latter two summed over all rows of h. What the
@@ -169,7 +169,7 @@ def differentiated_logits_vjp(h: ArrayLike, weights: Sequence[ArrayLike], dz: Ar
 
 def differentiated_softmax_vjp(
     h: ArrayLike, weights: Sequence[ArrayLike], y: ArrayLike, dy: ArrayLike
-) -> Gradients:
+) -> tuple[Enclosure, tuple[Enclosure, ...], tuple[Enclosure, ...]]:
     """The cotangent dy of the softmax taken back to h, W and b, at the output y given.
 
     That of the logits is y_i (dy_i - sum_j y_j dy_j), as `softmax_vjp` has it; `differentiated_logits_vjp`
@@ -307,7 +307,9 @@ def _dot(left: Sequence[_Number], right: Sequence[_Number]) -> _Number:
     )
 
 
-def _taken_back(blocks: _Blocks, slopes: list[list[_Number]]) -> Gradients:
+def _taken_back(
+    blocks: _Blocks, slopes: list[list[_Number]]
+) -> tuple[Enclosure, tuple[Enclosure, ...], tuple[Enclosure, ...]]:
     """dh, dW and db of the cotangents of the logits, by rows of h."""
     by_hidden: list[list[_Number]] = [[] for _ in slopes]
     by_weights, by_biases = [], []
