@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from softcert.reference.decimals import outward_bounds
+from softcert.reference.differentiated import differentiated_softmax
 from softcert.reference.enclosure import Enclosure
 from softcert.reference.entmax import entmax, entmax_vjp
 from softcert.reference.errors import DomainError, OracleDisagreement
@@ -20,11 +21,16 @@ from softcert.reference.gradients import (
     softmax_jvp,
     softmax_vjp,
 )
+from softcert.reference.hierarchical import (
+    hierarchical_log_softmax,
+    hierarchical_log_softmax_vjp,
+    hierarchical_softmax,
+)
 from softcert.reference.interval import Interval
 from softcert.reference.softmax import log_softmax, logsumexp, softmax
 from softcert.reference.sparsemax import sparsemax, sparsemax_vjp
 
-#: Every op of the reference by name.
+#: Every op of the reference that two oracles compute, by name, but those of attention.
 OPS: Mapping[str, Callable[..., Enclosure]] = MappingProxyType(
     {
         "softmax": softmax,
@@ -39,6 +45,10 @@ OPS: Mapping[str, Callable[..., Enclosure]] = MappingProxyType(
         "softmax_jacobian": softmax_jacobian,
         "logsumexp_hessian": logsumexp_hessian,
         "exact_sum": exact_sum,
+        "hierarchical_softmax": hierarchical_softmax,
+        "hierarchical_log_softmax": hierarchical_log_softmax,
+        "hierarchical_log_softmax_vjp": hierarchical_log_softmax_vjp,
+        "differentiated_softmax": differentiated_softmax,
     }
 )
 
