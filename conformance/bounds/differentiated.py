@@ -61,7 +61,7 @@ def differentiated_exponent_error(rows: Rows, moved: Float, a: Arithmetic) -> Fl
     logits themselves do not.
     """
     u, n = a.u_compute, rows.count
-    rise = np.maximum(moved - rows.gap, 0.0).max(axis=-1, keepdims=True)
+    rise = (moved - rows.gap).max(axis=-1, keepdims=True)  # at least `moved` at the maximum
     gap = np.where(np.isfinite(rows.gap), rows.gap + moved + rise, 0.0)
     argument = u * gap + moved
     if not a.division:

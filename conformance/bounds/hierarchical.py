@@ -120,7 +120,7 @@ def sides_of(
     classes = len(starts) - 1
     chosen = np.broadcast_to(leaves, dy.shape).reshape(-1, dy.shape[-1])
     slopes = dy.reshape(-1, dy.shape[-1])
-    sums = np.zeros((len(slopes), 5, max(classes - 1, 0)))
+    sums = np.zeros((len(slopes), 5, classes - 1))
     for row, (places, values) in enumerate(zip(chosen, slopes, strict=True)):
         for leaf, value in zip(places.tolist(), values.tolist(), strict=True):
             part = slice(starts[leaf], starts[leaf + 1])
@@ -128,7 +128,7 @@ def sides_of(
             sums[row, side, nodes[part]] += abs(value)
             sums[row, 2, nodes[part]] += 1.0
             sums[row, 3 + side, nodes[part]] += value
-    shaped = sums.reshape(*dy.shape[:-1], 5, -1)
+    shaped = sums.reshape(*dy.shape[:-1], 5, classes - 1)
     return Sides(*(shaped[..., k, :] for k in range(3))), shaped[..., 3:, :]
 
 

@@ -44,6 +44,8 @@ ROWS = [
     ([0.0, -np.inf, -1.0], [1e-3, 0.0, 2e-3]),
     ([40.0, 0.0, -40.0], [0.5, 0.25, 0.5]),
     ([0.0, 0.0, 0.0], [0.0, 0.0, 0.0]),
+    ([2.5], [0.0]),
+    ([2.5], [1e-3]),
 ]
 
 
@@ -156,3 +158,23 @@ def test_the_bounds_of_the_derivatives_are_as_derived(a):
         close(by_biases[block][k], bound([(1.0, (row, place)) for row in range(2)]))
         for j, feature in enumerate(range(features.start, features.stop)):
             close(by_weights[block][k, j], bound([(H[row, feature], (row, place)) for row in range(2)]))
+
+
+@pytest.mark.parametrize("a", ARITHMETICS[:8])
+def test_bounds_of_many_rows_are_derived_row_by_row(a):
+    rng = np.random.default_rng(2)
+    logits, moved = rng.normal(scale=3.0, size=(2, 3, 4)), rng.uniform(0.0, 1e-3, (2, 3, 4))
+    found = differentiated_bound(rows_of(logits, 1.0, any_order=False), moved, a)
+    assert found.shape == (2, 3, 4)
+    for at in np.ndindex(2, 3):
+        alone = differentiated_bound(rows_of(logits[at], 1.0, any_order=False), moved[at], a)
+        np.testing.assert_allclose(found[at], alone, rtol=1e-14)
+    h, slopes = rng.normal(size=(2, 3, 3)), rng.normal(size=(2, 2, 3, 3))
+    exact = rng.normal(size=(2, 3, 3))
+    each = [logit_bound(h[at], WEIGHTS, BIASES, exact[at], a) for at in np.ndindex(2, 3)]
+    whole = logit_bound(h, WEIGHTS, BIASES, exact, a)
+    np.testing.assert_allclose(whole.reshape(6, 3), each, rtol=1e-14)
+    by_hidden, by_weights, _ = differentiated_vjp_bounds(h, WEIGHTS, *slopes, a)
+    flat = differentiated_vjp_bounds(h.reshape(6, 3), WEIGHTS, *slopes.reshape(2, 6, 3), a)
+    np.testing.assert_array_equal(by_hidden.reshape(6, 3), flat[0])
+    np.testing.assert_array_equal(by_weights[1], flat[1][1])

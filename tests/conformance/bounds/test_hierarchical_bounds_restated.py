@@ -111,3 +111,28 @@ def test_the_bound_of_the_derivative_is_as_derived(a):
             error += (ahead + aside) * underflow(a) + count * product_under
             value = abs(sum(sides[1], mpf(0)) * sigma(-score) - sum(sides[-1], mpf(0)) * sigma(score))
             close(found[node], rounded(a, error, value))
+
+
+def test_bounds_of_many_rows_are_derived_row_by_row():
+    tree = balanced_tree(11)
+    rng = np.random.default_rng(1)
+    s, leaves = rng.normal(size=(2, 3, 10)), rng.integers(0, 11, (2, 3, 4))
+    dy, a = rng.normal(size=(2, 3, 4)), ARITHMETICS[0]
+    logs = hierarchical_log_bound(branches_of(s, leaves, *tree), a)
+    slopes = hierarchical_vjp_bound(s, *sides_of(dy, leaves, *tree), a)
+    assert logs.shape == (2, 3, 4)
+    assert slopes.shape == (2, 3, 10)
+    for at in np.ndindex(2, 3):
+        alone = hierarchical_log_bound(branches_of(s[at], leaves[at], *tree), a)
+        np.testing.assert_array_equal(logs[at], alone)
+        np.testing.assert_array_equal(
+            slopes[at], hierarchical_vjp_bound(s[at], *sides_of(dy[at], leaves[at], *tree), a)
+        )
+    # one list of leaves for all rows, and a tree without nodes
+    np.testing.assert_array_equal(
+        hierarchical_log_bound(branches_of(s, leaves[0, 0], *tree), a)[0, 0], logs[0, 0]
+    )
+    single = balanced_tree(1)
+    assert hierarchical_log_bound(branches_of(np.empty((2, 0)), np.array([0]), *single), a).shape == (2, 1)
+    sides, signed = sides_of(np.ones((2, 1)), np.array([0]), *single)
+    assert hierarchical_vjp_bound(np.empty((2, 0)), sides, signed, a).shape == (2, 0)
