@@ -20,6 +20,7 @@ from softcert.backends.numba_.lanes import splat, sum_of
 from softcert.backends.numba_.lanes_memory import load_part
 from softcert.backends.numba_.threads import processors, shared
 from softcert.backends.numba_.words import plus_first_product, plus_last_product, width
+from softcert.backends.numpy_rounding import narrow, widen
 from softcert.backends.types import Array
 
 #: Fewer leaves are not worth another thread.
@@ -49,7 +50,8 @@ def hierarchical_log_softmax(
     result = np.empty(chosen.shape, scores.dtype)
     kernel = _sums_of_logs if scores.dtype == np.float64 else _logs_of_products
     _dealt(lambda k: kernel(scores[k], chosen[k], path_starts, path_nodes, path_signs, result[k]), chosen)
-    return _narrowed(result.reshape(shape), s)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return narrow(result.reshape(shape), s)
 
 
 def hierarchical_log_softmax_vjp(
@@ -67,14 +69,15 @@ def hierarchical_log_softmax_vjp(
     An array of the shape and dtype of `s`, 0 at nodes of no chosen path.
     """
     scores, chosen, _ = _rows(s, leaves)
-    slopes = np.ascontiguousarray(_widened(dy)).reshape(chosen.shape)
+    slopes = np.ascontiguousarray(widen(dy)).reshape(chosen.shape)
     result = np.zeros_like(scores)
 
     def compute(k: slice) -> None:
         _slopes(scores[k], slopes[k], chosen[k], path_starts, path_nodes, path_signs, result[k])
 
     _dealt(compute, chosen)
-    return _narrowed(result.reshape(s.shape), s)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return narrow(result.reshape(s.shape), s)
 
 
 def hierarchical_step(
@@ -205,17 +208,8 @@ def _rows(s: Array, leaves: Array) -> tuple[Array, Array, tuple[int, ...]]:
     """Scores (rows, K - 1), leaves (rows, m), both contiguous, and the shape of the result."""
     shape = (*s.shape[:-1], leaves.shape[-1])
     rows = math.prod(shape[:-1])
-    scores = np.ascontiguousarray(_widened(s)).reshape(rows, s.shape[-1])
+    scores = np.ascontiguousarray(widen(s)).reshape(rows, s.shape[-1])
     return scores, np.ascontiguousarray(np.broadcast_to(leaves, shape)).reshape(rows, shape[-1]), shape
-
-
-def _widened(x: Array) -> Array:
-    return x.astype(np.float32) if x.dtype.itemsize == 2 else x
-
-
-def _narrowed(result: Array, like: Array) -> Array:
-    with np.errstate(over="ignore", invalid="ignore"):
-        return result.astype(like.dtype, copy=False)
 
 
 def _dealt(compute: Callable[[slice], None], leaves: Array) -> None:
