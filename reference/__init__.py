@@ -22,12 +22,30 @@ from softcert.reference.gradients import (
     softmax_jvp,
     softmax_vjp,
 )
+from softcert.reference.gumbel import gumbel_argmax, gumbel_one_hot, gumbel_softmax, gumbel_softmax_vjp
+from softcert.reference.gumbel_laws import (
+    concrete_log_density,
+    exp_concrete_log_density,
+    gumbel_cdf,
+    pair_cdf,
+)
 from softcert.reference.hierarchical import (
     hierarchical_log_softmax,
     hierarchical_log_softmax_vjp,
     hierarchical_softmax,
 )
 from softcert.reference.interval import Interval
+from softcert.reference.sampled import sampled_softmax_loss, target_sampling
+from softcert.reference.sampled_moments import (
+    Moments,
+    gradient_bias,
+    importance_gradient,
+    importance_log_partition,
+    importance_partition,
+    log_partition_bias,
+    sampled_loss_moments,
+    target_sampling_moments,
+)
 from softcert.reference.softmax import log_softmax, logsumexp, softmax
 from softcert.reference.sparsemax import sparsemax, sparsemax_vjp
 from softcert.reference.trees import Tree, balanced_tree, huffman_tree
@@ -40,6 +58,7 @@ __all__ = [
     "Enclosure",
     "FloatFormat",
     "Interval",
+    "Moments",
     "OracleDisagreement",
     "Tree",
     "UndecidedRounding",
@@ -48,6 +67,7 @@ __all__ = [
     "attention_merge",
     "attention_vjp",
     "balanced_tree",
+    "concrete_log_density",
     "cross_check",
     "cross_check_attention",
     "differentiated_logits",
@@ -58,18 +78,34 @@ __all__ = [
     "entmax",
     "entmax_vjp",
     "exact_sum",
+    "exp_concrete_log_density",
     "format_of",
+    "gradient_bias",
+    "gumbel_argmax",
+    "gumbel_cdf",
+    "gumbel_one_hot",
+    "gumbel_softmax",
+    "gumbel_softmax_vjp",
     "hierarchical_log_softmax",
     "hierarchical_log_softmax_vjp",
     "hierarchical_softmax",
     "huffman_tree",
+    "importance_gradient",
+    "importance_log_partition",
+    "importance_partition",
+    "log_partition_bias",
     "log_softmax",
     "logsumexp",
     "logsumexp_hessian",
+    "pair_cdf",
+    "sampled_loss_moments",
+    "sampled_softmax_loss",
     "softmax",
     "softmax_jacobian",
     "softmax_jvp",
     "softmax_vjp",
     "sparsemax",
     "sparsemax_vjp",
+    "target_sampling",
+    "target_sampling_moments",
 ]
