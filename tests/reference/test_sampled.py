@@ -3,6 +3,7 @@
 import math
 from fractions import Fraction
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -197,6 +198,25 @@ def test_the_sampled_loss_may_be_above_the_whole_one():
     few = sampled_loss_moments(SCORES, 0, [1, 1, 1], 1).bias.to_float64()
     many = sampled_loss_moments(SCORES, 0, [1, 1, 1], 12).bias.to_float64()
     assert few < 0 < many
+
+
+def test_the_page_on_sampling_shows_the_exact_biases():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "explanation" / "sampling.md").read_text("utf-8")
+    table = page.partition("<!-- exact biases -->")[2].split("\n\n")[0].strip().splitlines()[2:]
+    scores, proposal = [0.5, -1.25, 2.0, 0.0], [1, 2, 4, 1]
+    for line in table:
+        count, *shown = [cell.strip() for cell in line.strip("|").split("|")]
+        asked = scores, proposal, int(count)
+        exact = (
+            importance_log_partition(*asked).bias,
+            log_partition_bias(*asked),
+            importance_gradient(*asked).bias[2],
+            gradient_bias(*asked)[2],
+            target_sampling_moments(scores, 3, proposal, int(count)).bias,
+            sampled_loss_moments(scores, 3, proposal, int(count)).bias,
+        )
+        assert shown == [str(value.digits(5)) for value in exact]
+    assert len(table) == 6
 
 
 def test_expansions_are_approached_at_second_order():

@@ -107,7 +107,7 @@ SOFT_DEFECTS = {
         1.0,
     ),
     "noise of bfloat16": (
-        lambda rng, _: soft(X + rng.gumbel(size=(1 << 20, 4)).astype(ml_dtypes.bfloat16).astype(np.float32)),
+        lambda rng, _: soft(X + rng.gumbel(size=(1 << 18, 4)).astype(ml_dtypes.bfloat16).astype(np.float32)),
         1.0,
     ),
 }
