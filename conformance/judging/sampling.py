@@ -173,7 +173,7 @@ def pair_departure(y: Array, x: Array, tau: float, i: int, j: int) -> Departure 
 
     Parameters
     ----------
-    y : (n, K), rows of outputs. x : logits (K,). tau : above 0.
+    y : (n, K), rows of outputs. x : logits (K,), finite. tau : above 0.
 
     Notes
     -----
@@ -281,16 +281,21 @@ def gumbel_softmax_departure(y: Array, x: Array, tau: float) -> Departure | None
 
     Parameters
     ----------
-    y : (n, K), K >= 2. x : logits (K,). tau : above 0.
+    y : (n, K). x : logits (K,), where -inf makes a coordinate 0. tau : above 0.
 
     Notes
     -----
     Rounding may exchange the two largest of a row where some pair of coordinates lies within the error, which
     each does with half the error's mean as its probability at most.
     """
-    classes = y.shape[-1]
-    exchanged = math.comb(classes, 2) * mean_error(y, x, tau) / 2
-    neighbours = [(k, k + 1) for k in range(classes - 1)]
+    classes = np.flatnonzero(np.isfinite(x.astype(np.float64)))
+    wrong = np.argwhere(np.delete(y, classes, axis=-1) != 0)
+    if wrong.size:
+        message = f"sample {wrong[0, 0]} is not 0 where the logit is -inf"
+        return Departure("number", len(y), math.nan, -math.inf, message)
+    y, x = y[:, classes], x[classes]
+    exchanged = math.comb(len(classes), 2) * mean_error(y, x, tau) / 2
+    neighbours = [(k, k + 1) for k in range(len(classes) - 1)]
     return worst(
         [
             *(pair_departure(y, x, tau, *pair) for pair in neighbours),

@@ -169,6 +169,15 @@ def test_an_impossible_class_is_caught_by_one_sample():
     assert sampling.argmax_departure(np.zeros(50, dtype=int), x) is None
 
 
+def test_classes_of_logits_that_are_minus_infinity_are_zero():
+    x = np.array([0.5, -np.inf, 0.0, 1.25], dtype=np.float32)
+    y = numpy_gumbel.gumbel_softmax(rows(MANY, x), 0.5, np.random.default_rng(3))
+    assert sampling.gumbel_softmax_departure(y, x, 0.5) is None
+    assert sampling.gumbel_softmax_departure(y[:, [0, 1, 3, 2]], x, 0.5) is not None
+    y[5, 1] = 1e-30
+    assert "sample 5" in sampling.gumbel_softmax_departure(y, x, 0.5).message
+
+
 def test_one_seed_for_all_rows_is_caught():
     """Each row alone has the right law."""
     once = numpy_gumbel.gumbel_max(rows(2000), np.random.default_rng(3))
