@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
+from functools import cache, partial
 from itertools import combinations, pairwise
 from math import comb, factorial, isfinite, prod
 from typing import TYPE_CHECKING, NamedTuple
@@ -200,15 +200,16 @@ def importance_gradient(
     """
 
     def estimator(draws: Draws, reals: Reals) -> Estimator:
-        weights, ratios = draws.weights(reals), _ratios(draws, reals)
+        # Made where they are needed, so that a single draw stays rational.
+        ratios = cache(partial(_ratios, draws, reals))
 
         def of(counts: Counts) -> list[Real]:
             if draws.m in counts:  # one class alone has all of it, whatever its r
                 return [reals.rational(Fraction(count, draws.m)) for count in counts]
-            total = _dot(counts, ratios, reals)
-            return [reals.rational(Fraction(c)) * r / total for c, r in zip(counts, ratios, strict=True)]
+            total = _dot(counts, ratios(), reals)
+            return [reals.rational(Fraction(c)) * r / total for c, r in zip(counts, ratios(), strict=True)]
 
-        return Estimator(of, lambda: _shares(weights), lambda: _zeros(len(weights), reals))
+        return Estimator(of, lambda: _shares(draws.weights(reals)), lambda: _zeros(len(draws.scores), reals))
 
     draws = Draws.of(scores, proposal, m)
     return _by_counts(estimator, draws, (len(draws.scores),), method)

@@ -76,6 +76,13 @@ def test_enclosures_hold_what_the_definition_gives(tau, n):
     assert (enclosure.round("binary64") <= 1.0).all()
 
 
+def test_equal_sums_among_others_have_equal_shares():
+    x, g = [1.0, 0.0, -2.0, 1.0], [0.5, 1.5, 0.25, -3.0]
+    y = both(gumbel_softmax, x, g, tau=0.75)
+    assert holds(y, by_definition(x, g, 0.75))
+    assert y.cells_of_elements[0] == y.cells_of_elements[1]
+
+
 def test_the_sum_of_logit_and_noise_is_not_rounded():
     """In binary64 both sums are 1, and both weights 1/2."""
     x, g = np.array([1.0, 1.0]), np.array([2.0**-60, 0.0])
@@ -284,7 +291,8 @@ def test_pair_law_of_the_smallest_and_largest_arguments():
     tiny = np.nextafter(0.0, 1.0)
     lower, upper = pair_cdf([tiny, 1 - 2.0**-53], 0.0, tau=0.01).bounds_decimal(10)
     assert 0.0005 < float(lower[0]) < float(upper[0]) < 0.0006
-    assert float(lower[1]) < 0.6 < 1.0
+    assert float(lower[1]) < 0.6
+    assert not pair_cdf([0.9], 0.0, tau=1e4).contains(1.0).any()
 
 
 def test_gumbel_law():

@@ -259,6 +259,8 @@ def test_one_class_is_known():
 
 def test_one_draw_is_its_class():
     moments = importance_gradient(SCORES, [0.5, 0.25, 0.25], 1)
+    assert moments.expectation.is_exact().all()
+    assert moments.variance.is_exact().all()
     assert moments.expectation.round("binary64").tolist() == [0.5, 0.25, 0.25]
     assert moments.variance.round("binary64").tolist() == [0.25, 0.1875, 0.1875]
 
