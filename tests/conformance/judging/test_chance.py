@@ -41,6 +41,15 @@ def test_the_moment_generating_function_is_that_of_a_gamma_law_at_most(law, fact
         assert mean <= (1 - factor) ** (1 - len(law))
 
 
+@pytest.mark.parametrize("cells", [2, 3, 20])
+@pytest.mark.parametrize("times", [1.5, 4.0, 30.0])
+def test_the_bound_is_the_best_that_the_moment_generating_function_gives(cells, times):
+    """Markov's inequality: exp(-factor t) (1 - factor)^(1 - k), at the best of a million factors."""
+    statistic, factors = times * (cells - 1), np.linspace(0, 1, 1_000_001)[:-1]
+    best = (-factors * statistic - (cells - 1) * np.log1p(-factors)).min()
+    assert chance.entropy_log_chance(statistic, cells) == pytest.approx(best, abs=1e-8)
+
+
 @pytest.mark.parametrize("cells", [2, 5, 20])
 def test_the_price_of_a_bound_without_limit_laws(cells):
     """The statistic that is accused is at most 1.6 times what chi-square's tail of 10^-9 would accuse."""
@@ -94,6 +103,13 @@ def test_counts_and_means_against_the_binomial_law():
     assert chance.count_log_chance(1, 0.0) == -math.inf
     assert chance.mean_log_chance(0.1, 5, 0.0, 0.0) == -math.inf
     assert chance.mean_log_chance(0.0, 5, 1.0, 1.0) == 0.0
+
+
+def test_means_far_out_are_bounded_with_their_variance():
+    """400 fair coins, with 150 heads at most or 250 at least: 5 standard errors."""
+    tail = 2 * math.fsum(math.comb(400, k) for k in range(151)) / 2**400
+    bound = math.exp(chance.mean_log_chance(0.125, 400, 0.25, 0.5))
+    assert tail <= bound < 50 * tail
 
 
 def test_extremes_of_uniform_samples():

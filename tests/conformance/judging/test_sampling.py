@@ -60,6 +60,30 @@ def test_a_verdict_depends_on_the_samples_alone():
     assert sampling.gumbel_softmax_departure(y, X, 1.0) == sampling.gumbel_softmax_departure(y.copy(), X, 1.0)
 
 
+def test_subnormal_shares_stand_for_what_is_rounded_to_them():
+    """Shares of some six of the smallest subnormals, which rounding moves by a tenth."""
+    x = np.array([0.0, -101.5], dtype=np.float32)
+    y = numpy_gumbel.gumbel_softmax(rows(1 << 14, x), 1.0, np.random.default_rng(0))
+    assert (y[:, 1] < 1e-38).all()
+    assert sampling.pair_departure(y, x, 1.0, 0, 1) is None
+    assert sampling.pair_departure(y, np.array([0.0, -100.0], dtype=np.float32), 1.0, 0, 1) is not None
+
+
+def test_probabilities_are_multiplied_by_how_many_were_looked_at():
+    far = np.array([50.0])
+    five = sampling.law_departure(far, far, sampling.LOGISTIC, "pair")
+    assert five.log_chance == pytest.approx(math.log(5) - 50)
+    missed = sampling.law_departure(far, far, sampling.LOGISTIC, "pair", missed=1e-12)
+    assert missed.log_chance == pytest.approx(math.log(1e-12))
+
+    def departure(log_chance):
+        return sampling.Departure("pair", 1, 0.0, log_chance, "")
+
+    assert sampling.worst([departure(-22.0), None, None]).log_chance == -22.0 + math.log(3)
+    assert sampling.worst([departure(-21.5), None, None]) is None
+    assert sampling.worst([None]) is None
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
 def test_laws_agree_with_certified_ones(dtype):
     """The binary64 functions of distribution are within 2^-40 of the enclosed ones."""
@@ -257,6 +281,16 @@ def test_sampled_losses_have_the_exact_moments(dtype):
     uncorrected = numpy_sampled.sampled_softmax_loss(scores, 3, draws, np.ones(4))
     for wrong in (hits, uncorrected):
         assert sampling.mean_departure(wrong, moments, reach) is not None
+
+
+@pytest.mark.parametrize(("dtype", "off"), [("float32", 1e-4), ("float64", 1e-13)])
+def test_estimates_may_be_rounded_and_no_more(dtype, off):
+    """All r are alike, so that every estimate is log 2 + 7 exactly."""
+    moments = reference.importance_log_partition([7.0, 7.0], [1, 1], DRAWS)
+    exact = 7 + math.log(2)
+    values = np.full(10, exact).astype(dtype)
+    assert sampling.mean_departure(values, moments, (exact, exact)) is None
+    assert sampling.mean_departure(values + values.dtype.type(off), moments, (exact, exact)) is not None
 
 
 def test_estimates_that_are_no_numbers_are_caught():
