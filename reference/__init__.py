@@ -3,6 +3,12 @@
 from softcert.reference.attention import attention, attention_lse, attention_merge
 from softcert.reference.attention_check import ATTENTION_OPS, cross_check_attention
 from softcert.reference.attention_gradients import attention_vjp
+from softcert.reference.boltzmann import (
+    heat_capacity,
+    largest_mean_gap,
+    log_partition_function,
+    mean_energy,
+)
 from softcert.reference.cross_check import OPS, cross_check
 from softcert.reference.differentiated import (
     differentiated_logits,
@@ -86,6 +92,7 @@ __all__ = [
     "gumbel_one_hot",
     "gumbel_softmax",
     "gumbel_softmax_vjp",
+    "heat_capacity",
     "hierarchical_log_softmax",
     "hierarchical_log_softmax_vjp",
     "hierarchical_softmax",
@@ -93,10 +100,13 @@ __all__ = [
     "importance_gradient",
     "importance_log_partition",
     "importance_partition",
+    "largest_mean_gap",
     "log_partition_bias",
+    "log_partition_function",
     "log_softmax",
     "logsumexp",
     "logsumexp_hessian",
+    "mean_energy",
     "pair_cdf",
     "sampled_loss_moments",
     "sampled_softmax_loss",

@@ -20,7 +20,7 @@ from exact_rows import (
     overflow_threshold,
     ulp_at,
 )
-from mean_errors import check_mean
+from mean_errors import check_mean as check_mean_error
 from witness_record import (
     FalseError,
     Record,
@@ -135,32 +135,81 @@ def check_range(record: Record) -> str:
     return f"{value!r} lies outside the range of {op}"
 
 
-def check_rate(record: Record) -> str:
-    """The distance of a probability from the arg max limit exceeds (n - m) exp(-gap) / m."""
-    (row,), place = record.rows(record.position, record.index)
+def _decay(gap: Fraction) -> Interval:
+    """exp(-gap), gap >= 0; of gaps out of reach only that it is next to nothing."""
+    if gap > _WIDEST:
+        return Interval(Fraction(0), Fraction(1, 10**400))
+    return _exp(-gap, _DIGITS)
+
+
+def _gaps(record: Record) -> list[Fraction]:
+    """How far each logit of the finding's row, times beta, lies below the largest."""
+    (row,), _ = record.rows(record.position, record.index)
     logits = [record.beta(record.position) * Fraction(v) for v in row]
-    ties = logits.count(max(logits))
-    limit = Fraction(logits[place] == max(logits), ties)
-    distance = abs(Fraction(record.observed()) - limit)
-    below = [v for v in logits if v < max(logits)]
-    rate = Interval(Fraction(0), Fraction(0))
-    if below:
-        share = Fraction(len(below), ties)
-        decay = _exp(max(below) - max(logits), _DIGITS)
-        rate = Interval(share * decay.lo, share * decay.hi)
-    if distance <= rate.hi:
-        raise FalseError(f"the distance from the limit, {in_digits(distance)}, is within the rate")
-    return f"{in_digits(distance)} from the limit, where the rate is {in_digits(rate.hi)}"
+    return [max(logits) - v for v in logits]
+
+
+def _answers(record: Record) -> list[Fraction]:
+    reply = record.reply(record.position).row(record.index, record.axis(record.position))
+    if not all(math.isfinite(v) for v in reply):
+        raise UnknownError("the outputs are not all finite")
+    return [Fraction(v) for v in reply]
+
+
+def _compared(record: Record, computed: Fraction, exact: Interval, what: str) -> str:
+    """What a finding says of a number computed from a row of outputs, which exactly is another."""
+    _outside(exact, record.finding.get("exact"), f"the exact {what}")
+    # It need not be a float: it is stated as the nearest double.
+    stated = Fraction(read_number(record.finding["observed"]))
+    if abs(stated - computed) > abs(computed) * Fraction(1, 2**52):
+        raise FalseError(f"observed is stated as {in_digits(stated)}, the {what} is {in_digits(computed)}")
+    if exact.lo <= computed <= exact.hi:
+        raise FalseError(f"the {what} is the exact one, {in_digits(computed)}")
+    return f"the {what} is {in_digits(computed)}, exactly {in_digits(exact.lo)}"
+
+
+def check_distance(record: Record) -> str:
+    """How far the outputs of a row are from arg max: 2R/(m + R), or max(R/m, e^-gap)/(m + R), exactly."""
+    gaps, answers = _gaps(record), _answers(record)
+    ties = gaps.count(0)
+    weights = [_decay(gap) for gap in gaps if gap]
+    rest = Interval(sum(w.lo for w in weights), sum(w.hi for w in weights))
+    next_one = Interval(max((w.lo for w in weights), default=0), max((w.hi for w in weights), default=0))
+    moved = [Fraction(1, ties) - p if gap == 0 else p for gap, p in zip(gaps, answers, strict=True)]
+    if str(record.finding["quantity"]).endswith("1-norm"):
+        exact = Interval(2 * rest.lo / (ties + rest.lo), 2 * rest.hi / (ties + rest.hi))
+        return _compared(record, sum(moved, Fraction(0)), exact, "distance from arg max")
+    largest = Interval(max(rest.lo / ties, next_one.lo), max(rest.hi / ties, next_one.hi))
+    exact = Interval(largest.lo / (ties + rest.hi), largest.hi / (ties + rest.lo))
+    return _compared(record, max(moved), exact, "largest distance from arg max")
+
+
+def check_mean(record: Record) -> str:
+    """The mean of the logits under the outputs of a row, normalised, below the maximum."""
+    gaps, answers = _gaps(record), _answers(record)
+    if not sum(answers):
+        raise UnknownError("the outputs sum to 0")
+    computed = sum((g * p for g, p in zip(gaps, answers, strict=True)), Fraction(0)) / sum(answers)
+    weights = [_decay(gap) for gap in gaps]
+    low, high = (
+        sum((g * end for g, end in zip(gaps, ends, strict=True)), Fraction(0))
+        for ends in ([w.lo for w in weights], [w.hi for w in weights])
+    )
+    exact = Interval(low / sum(w.hi for w in weights), high / sum(w.lo for w in weights))
+    return _compared(record, computed, exact, "mean below the maximum")
 
 
 def check_tropical(record: Record) -> str:
-    """Logsumexp below the maximum of its row, or above it by more than log n."""
+    """Logsumexp below max + log m, or above max + log(m + (n - m) e^-gap), m maxima of n logits."""
     (row,), _ = record.rows(record.position, record.index)
     value, top = Fraction(record.observed()), Fraction(max(row))
-    ceiling = top + _log(Fraction(len(row)), _DIGITS).lo
-    if top <= value <= ceiling:
-        raise FalseError("the reply lies between the maximum and the maximum plus log n")
-    return f"{in_digits(value)} lies outside [{in_digits(top)}, {in_digits(ceiling)}]"
+    below = [top - Fraction(v) for v in row if v < max(row)]
+    ties = len(row) - len(below)
+    share = _decay(min(below)).hi * len(below) if below else Fraction(0)
+    floor, ceiling = top + _log(Fraction(ties), _DIGITS).lo, top + _log(ties + share, _DIGITS).hi
+    if floor <= value <= ceiling:
+        raise FalseError("the reply lies between max + log m and max + log(m + (n - m) e^-gap)")
+    return f"{in_digits(value)} lies outside [{in_digits(floor)}, {in_digits(ceiling)}]"
 
 
 # --- derivatives ---
@@ -343,7 +392,9 @@ def check_failure(record: Record) -> str:
 #: By what the finding speaks of.
 BY_QUANTITY: Mapping[str, Check] = {
     r"softmax\([^()]*\)\[[^]]+\] / softmax\([^()]*\)\[[^]]+\]": check_ratio,
-    r"mean over [0-9]+ rows of the row's mean signed error": check_mean,
+    r"mean over [0-9]+ rows of the row's mean signed error": check_mean_error,
+    r"distance of softmax\(x\) from arg max, (1-norm|maximum norm)": check_distance,
+    r"max\(x\) - the mean of x under softmax\(x\)": check_mean,
     r"<vjp\(dy\), dx> - <dy, jvp\(dx\)>": check_adjoint,
     r"shape and dtype": check_shape,
     r"side effects": check_effects,
@@ -361,8 +412,6 @@ BY_CLAUSE_ANY: Mapping[str, Check] = {
 BY_CLAUSE_NUMBER: Mapping[str, Check] = {
     "order.monotone": check_order,
     "simplex.range": check_range,
-    "limits.argmax": check_rate,
-    "limits.argmin": check_rate,
     "limits.tropical": check_tropical,
     "jacobian.symmetric": check_symmetry,
     "jacobian.rows-sum-to-zero": check_row_sum,

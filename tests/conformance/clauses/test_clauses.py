@@ -145,6 +145,18 @@ def half_logits(x, axis=-1, beta=1.0):
         return softmax(x.astype(np.float16).astype(np.float32), axis, beta)
 
 
+def never_uniform(x, axis=-1, beta=1.0):
+    """beta = 0 taken for a beta that was not given."""
+    return softmax(x, axis, beta or 1.0)
+
+
+def heavy_tail(x, axis=-1, beta=1.0):
+    """Every weight but the largest is too heavy by half a unit for each logit: less than a sum may err."""
+    e = np.exp(np.float32(beta) * (x - x.max(axis=axis, keepdims=True)))
+    e = np.where(e < 1, e * np.float32(1 + x.shape[axis] * 2.0**-24 / 2), e)
+    return e / e.sum(axis=axis, keepdims=True)
+
+
 def naive(x, axis=-1, beta=1.0):
     with np.errstate(all="ignore"):
         e = np.exp(np.float32(beta) * x)
@@ -304,6 +316,8 @@ MUTANTS = {
     "limits.argmax": ("softmax", capped, {}),
     "limits.argmin": ("softmax", capped, {}),
     "limits.near-ties": ("softmax", half_logits, {}),
+    "limits.uniform": ("softmax", never_uniform, {}),
+    "limits.expectation": ("softmax", heavy_tail, {}),
     "limits.diagonal": ("softmax", naive, {}),
     "limits.tropical": ("logsumexp", binary_lse, {}),
     "logistic.two-classes": ("softmax", saturating, {}),
