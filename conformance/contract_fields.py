@@ -22,6 +22,7 @@ _BOUNDED = (
     "attention",
     "attention-gradient",
     "bias",
+    "boltzmann",
     "jacobian",
     "limits",
     "luce",

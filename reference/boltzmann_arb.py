@@ -63,8 +63,10 @@ def heat_capacity(row: Logits, prec: int) -> Interval:
     wp = _working(row, prec)
     with precision(wp):
         weights, mean = _weights(row), _mean(row)
-        spread = sum((w * (e - mean) ** 2 for w, e in zip(weights, _levels(row), strict=True)), arb(0))
-        factor = arb(fmpq(row.beta.numerator, row.beta.denominator)) ** 2
+        # a product: the power of a ball around zero goes through its logarithm
+        squares = [(e - mean) * (e - mean) for e in _levels(row)]
+        spread = sum((w * s for w, s in zip(weights, squares, strict=True)), arb(0))
+        factor = arb(fmpq(row.beta.numerator**2, row.beta.denominator**2))
         return interval_of(factor * spread / sum(weights, arb(0)), wp)
 
 

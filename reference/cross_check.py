@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from softcert.reference.boltzmann import heat_capacity, log_partition_function, mean_energy
 from softcert.reference.decimals import outward_bounds
 from softcert.reference.differentiated import differentiated_softmax
 from softcert.reference.enclosure import Enclosure
@@ -49,6 +50,9 @@ OPS: Mapping[str, Callable[..., Enclosure]] = MappingProxyType(
         "hierarchical_log_softmax": hierarchical_log_softmax,
         "hierarchical_log_softmax_vjp": hierarchical_log_softmax_vjp,
         "differentiated_softmax": differentiated_softmax,
+        "log_partition_function": log_partition_function,
+        "mean_energy": mean_energy,
+        "heat_capacity": heat_capacity,
     }
 )
 

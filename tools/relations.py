@@ -8,9 +8,21 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
 from fractions import Fraction
 
+from distributions import (
+    DIGITS,
+    check_capacity,
+    check_distance,
+    check_draws,
+    check_free,
+    check_mean,
+    check_slope,
+    check_tropical,
+    exp_of,
+    log_of,
+    require_inside,
+)
 from exact_rows import (
     FORMATS,
     Interval,
@@ -26,51 +38,13 @@ from witness_record import (
     Record,
     Tensor,
     check_bound,
-    read_ends,
     read_number,
 )
 
 Check = Callable[[Record], str]
 Matrix = list[list[Fraction]]
 
-_DIGITS = 60
-#: Gaps of logits beyond which exp is not evaluated.
-_WIDEST = 10**6
-
-
-def _context(digits: int) -> Context:
-    return Context(prec=digits, Emax=MAX_EMAX, Emin=MIN_EMIN)
-
-
-def _decimal(value: Fraction, context: Context) -> Decimal:
-    return context.divide(Decimal(value.numerator), Decimal(value.denominator))
-
-
-def _exp(value: Fraction, digits: int) -> Interval:
-    """exp of a rational: the argument is rounded once, the result once."""
-    if abs(value) > _WIDEST:
-        raise UnknownError(f"exp({in_digits(value)}) is out of reach")
-    context = _context(digits)
-    near = Fraction(context.exp(_decimal(value, context)))
-    slack = (abs(value) + 1) * 2 * Fraction(10) ** (1 - digits)
-    return Interval(near * (1 - slack), near * (1 + slack))
-
-
-def _log(value: Fraction, digits: int) -> Interval:
-    """Logarithm of a positive rational, its argument rounded once and the result once."""
-    context = _context(digits)
-    near = Fraction(context.ln(_decimal(value, context)))
-    slack = (abs(near) + 2) * 2 * Fraction(10) ** (1 - digits)
-    return Interval(near - slack, near + slack)
-
-
 # --- ratios ---
-
-
-def _outside(value: Interval, claimed: object, what: str) -> None:
-    ends = read_ends(claimed)
-    if ends and value.inside(*ends) is False:
-        raise FalseError(f"the enclosure does not hold {what}, {in_digits(value.lo)}")
 
 
 def check_ratio(record: Record) -> str:
@@ -89,7 +63,7 @@ def check_ratio(record: Record) -> str:
     if stated != [upper, lower]:
         raise FalseError(f"observed is stated as {record.finding['observed']}, not {upper!r} / {lower!r}")
     gap = record.beta(call) * (Fraction(x.at(first)) - Fraction(x.at(second)))
-    _outside(_exp(gap, _DIGITS), record.finding.get("exact"), "the exact ratio")
+    require_inside(exp_of(gap, DIGITS), record.finding.get("exact"), "the exact ratio")
     error = check_bound(record.finding)
     if error is None:
         raise UnknownError("the finding states no error")
@@ -97,7 +71,7 @@ def check_ratio(record: Record) -> str:
         raise FalseError(f"{upper!r} / {lower!r} has no logarithm")
     if lower == 0 or upper in (0, math.inf):
         return f"the ratio is {upper!r} / {lower!r}, infinitely far from the exact one"
-    logs = [_log(Fraction(v), _DIGITS) for v in (upper, lower)]
+    logs = [log_of(Fraction(v), DIGITS) for v in (upper, lower)]
     unit = Fraction(2) ** (FORMATS[reply.dtype][0] - 1)
     spread = Interval((logs[0].lo - logs[1].hi - gap) * unit, (logs[0].hi - logs[1].lo - gap) * unit)
     if not spread.inside(*error):
@@ -126,90 +100,13 @@ def check_range(record: Record) -> str:
     value, op = record.observed(), record.op(record.position)
     (row,), place = record.rows(record.position, record.index)
     if op == "log_softmax" and value == -math.inf:
-        exact = exact_element(op, [row], place, record.beta(record.position))(_DIGITS)
+        exact = exact_element(op, [row], place, record.beta(record.position))(DIGITS)
         if row[place] == -math.inf or exact.lo <= -overflow_threshold(record.reply(record.position).dtype):
             raise FalseError("the reply is -inf, which the exact value rounds to")
         return f"-inf where the exact value is {in_digits(exact.lo)}"
     if value <= 0 if op == "log_softmax" else 0 <= value <= 1:
         raise FalseError(f"the reply {value!r} lies in the range of {op}")
     return f"{value!r} lies outside the range of {op}"
-
-
-def _decay(gap: Fraction) -> Interval:
-    """exp(-gap), gap >= 0; of gaps out of reach only that it is next to nothing."""
-    if gap > _WIDEST:
-        return Interval(Fraction(0), Fraction(1, 10**400))
-    return _exp(-gap, _DIGITS)
-
-
-def _gaps(record: Record) -> list[Fraction]:
-    """How far each logit of the finding's row, times beta, lies below the largest."""
-    (row,), _ = record.rows(record.position, record.index)
-    logits = [record.beta(record.position) * Fraction(v) for v in row]
-    return [max(logits) - v for v in logits]
-
-
-def _answers(record: Record) -> list[Fraction]:
-    reply = record.reply(record.position).row(record.index, record.axis(record.position))
-    if not all(math.isfinite(v) for v in reply):
-        raise UnknownError("the outputs are not all finite")
-    return [Fraction(v) for v in reply]
-
-
-def _compared(record: Record, computed: Fraction, exact: Interval, what: str) -> str:
-    """What a finding says of a number computed from a row of outputs, which exactly is another."""
-    _outside(exact, record.finding.get("exact"), f"the exact {what}")
-    # It need not be a float: it is stated as the nearest double.
-    stated = Fraction(read_number(record.finding["observed"]))
-    if abs(stated - computed) > abs(computed) * Fraction(1, 2**52):
-        raise FalseError(f"observed is stated as {in_digits(stated)}, the {what} is {in_digits(computed)}")
-    if exact.lo <= computed <= exact.hi:
-        raise FalseError(f"the {what} is the exact one, {in_digits(computed)}")
-    return f"the {what} is {in_digits(computed)}, exactly {in_digits(exact.lo)}"
-
-
-def check_distance(record: Record) -> str:
-    """How far the outputs of a row are from arg max: 2R/(m + R), or max(R/m, e^-gap)/(m + R), exactly."""
-    gaps, answers = _gaps(record), _answers(record)
-    ties = gaps.count(0)
-    weights = [_decay(gap) for gap in gaps if gap]
-    rest = Interval(sum(w.lo for w in weights), sum(w.hi for w in weights))
-    next_one = Interval(max((w.lo for w in weights), default=0), max((w.hi for w in weights), default=0))
-    moved = [Fraction(1, ties) - p if gap == 0 else p for gap, p in zip(gaps, answers, strict=True)]
-    if str(record.finding["quantity"]).endswith("1-norm"):
-        exact = Interval(2 * rest.lo / (ties + rest.lo), 2 * rest.hi / (ties + rest.hi))
-        return _compared(record, sum(moved, Fraction(0)), exact, "distance from arg max")
-    largest = Interval(max(rest.lo / ties, next_one.lo), max(rest.hi / ties, next_one.hi))
-    exact = Interval(largest.lo / (ties + rest.hi), largest.hi / (ties + rest.lo))
-    return _compared(record, max(moved), exact, "largest distance from arg max")
-
-
-def check_mean(record: Record) -> str:
-    """The mean of the logits under the outputs of a row, normalised, below the maximum."""
-    gaps, answers = _gaps(record), _answers(record)
-    if not sum(answers):
-        raise UnknownError("the outputs sum to 0")
-    computed = sum((g * p for g, p in zip(gaps, answers, strict=True)), Fraction(0)) / sum(answers)
-    weights = [_decay(gap) for gap in gaps]
-    low, high = (
-        sum((g * end for g, end in zip(gaps, ends, strict=True)), Fraction(0))
-        for ends in ([w.lo for w in weights], [w.hi for w in weights])
-    )
-    exact = Interval(low / sum(w.hi for w in weights), high / sum(w.lo for w in weights))
-    return _compared(record, computed, exact, "mean below the maximum")
-
-
-def check_tropical(record: Record) -> str:
-    """Logsumexp below max + log m, or above max + log(m + (n - m) e^-gap), m maxima of n logits."""
-    (row,), _ = record.rows(record.position, record.index)
-    value, top = Fraction(record.observed()), Fraction(max(row))
-    below = [top - Fraction(v) for v in row if v < max(row)]
-    ties = len(row) - len(below)
-    share = _decay(min(below)).hi * len(below) if below else Fraction(0)
-    floor, ceiling = top + _log(Fraction(ties), _DIGITS).lo, top + _log(ties + share, _DIGITS).hi
-    if floor <= value <= ceiling:
-        raise FalseError("the reply lies between max + log m and max + log(m + (n - m) e^-gap)")
-    return f"{in_digits(value)} lies outside [{in_digits(floor)}, {in_digits(ceiling)}]"
 
 
 # --- derivatives ---
@@ -289,7 +186,7 @@ def check_gradient(record: Record) -> str:
         raise FalseError(f"observed is stated as {record.finding['observed']}, which is not in the replies")
     slope = (replies[0] - replies[1]) / step
     rows = [record.operands(k)[0].values for k in (0, 1)]
-    low, high = (exact_element("softmax", [row], place, Fraction(1))(_DIGITS) for row in rows)
+    low, high = (exact_element("softmax", [row], place, Fraction(1))(DIGITS) for row in rows)
     if low.lo <= slope <= high.hi:
         raise FalseError(f"the slope {in_digits(slope)} lies between the two probabilities")
     return f"the slope is {in_digits(slope)}, outside [{in_digits(low.lo)}, {in_digits(high.hi)}]"
@@ -395,6 +292,10 @@ BY_QUANTITY: Mapping[str, Check] = {
     r"mean over [0-9]+ rows of the row's mean signed error": check_mean_error,
     r"distance of softmax\(x\) from arg max, (1-norm|maximum norm)": check_distance,
     r"max\(x\) - the mean of x under softmax\(x\)": check_mean,
+    r"beta\^2 \(<E\^2> - <E>\^2\) under softmax\(-beta E\)": check_capacity,
+    r"number of draws of one action": check_draws,
+    r"slope of log Z between two inverse temperatures": check_slope,
+    r"log Z \+ sum p log p \+ beta <E>": check_free,
     r"<vjp\(dy\), dx> - <dy, jvp\(dx\)>": check_adjoint,
     r"shape and dtype": check_shape,
     r"side effects": check_effects,

@@ -13,7 +13,7 @@ from softcert.conformance.bounds import limits as limit_bounds
 from softcert.conformance.bounds.softmax import Rows, rows_of, softmax_numerator_error
 from softcert.conformance.context import Context
 from softcert.conformance.inputs.families import Scale, to_dtype
-from softcert.conformance.inputs.growing import call_of, one_call, trial_of
+from softcert.conformance.inputs.growing import grow_scaled, one_call
 from softcert.conformance.judging.compare import combine
 from softcert.conformance.judging.evidence import broken, ordinary, ratio_judgement, relation_finding
 from softcert.conformance.judging.judge import judge_values, quantity
@@ -38,19 +38,6 @@ _SMALL_POWERS = (-3, -6, -9, -12, -20, -40)
 _ONE_NORM = "distance of softmax(x) from arg max, 1-norm"
 _LARGEST = "distance of softmax(x) from arg max, maximum norm"
 _MEAN = "max(x) - the mean of x under softmax(x)"
-
-
-def _grow_scaled(seedling: Seedling, context: Context) -> Trial | None:
-    """The row at inverse temperature +-2^k: by beta where the subject takes it, and by exact scaling."""
-    (x,) = seedling.operands
-    factor = float(seedling.extra["factor"])
-    scaled = to_dtype(x.astype(np.float64) * factor, context.dtype)
-    if not (scaled.astype(np.float64) == x.astype(np.float64) * factor).all():
-        return None
-    calls = [call_of(seedling, context, (scaled,))]
-    if context.beta and context.op == "softmax" and factor != 1.0:
-        calls.append(call_of(seedling, context, beta=factor))
-    return trial_of(seedling, *calls, relation={"factor": factor})
 
 
 def _lines(call: Call, context: Context) -> tuple[list[list[Fraction]], Rows]:
@@ -257,7 +244,7 @@ CLAUSES = (
         "weights held above a floor in the sum so that it never vanishes",
         ops=("softmax",),
         directed=lambda context: _factors(context, 1.0),
-        grow=_grow_scaled,
+        grow=grow_scaled,
         judge=_judge_distance,
     ),
     Clause(
@@ -270,7 +257,7 @@ CLAUSES = (
         "beta (x - max x) for a negative beta, which overflows",
         ops=("softmax",),
         directed=lambda context: _factors(context, -1.0),
-        grow=_grow_scaled,
+        grow=grow_scaled,
         judge=_judge_distance,
     ),
     Clause(
@@ -283,7 +270,7 @@ CLAUSES = (
         in_practice="an early switch to one-hot, logits rounded to a narrower format",
         ops=("softmax",),
         directed=_near_ties,
-        grow=_grow_scaled,
+        grow=grow_scaled,
         judge=_judge_distance,
     ),
     Clause(
@@ -294,7 +281,7 @@ CLAUSES = (
         in_practice="beta = 0 taken for a beta that was not given, a temperature that is cut off",
         ops=("softmax",),
         directed=_hot,
-        grow=_grow_scaled,
+        grow=grow_scaled,
         judge=_judge_uniform,
     ),
     Clause(
@@ -308,7 +295,7 @@ CLAUSES = (
         in_practice="weights below the maximum too heavy or too light, whatever the sum",
         ops=("softmax",),
         directed=_balanced,
-        grow=_grow_scaled,
+        grow=grow_scaled,
         judge=_judge_mean,
     ),
     Clause(
@@ -332,7 +319,7 @@ CLAUSES = (
         in_practice="a base-2 logarithm returned as a natural one, terms left out of the sum",
         ops=("logsumexp",),
         directed=lambda context: _factors(context, 1.0),
-        grow=_grow_scaled,
+        grow=grow_scaled,
         judge=_judge_tropical,
     ),
 )

@@ -11,7 +11,7 @@ from softcert.backends.ops import ATTENTION_OPS
 from softcert.backends.types import Array, Call
 from softcert.conformance.context import Context
 from softcert.conformance.inputs.attention_growing import attention_call
-from softcert.conformance.inputs.families import make_row, output_near
+from softcert.conformance.inputs.families import make_row, output_near, to_dtype
 from softcert.conformance.model import Trial
 from softcert.conformance.spec import PRODUCT_OPS, Seedling
 
@@ -58,6 +58,19 @@ def one_call(seedling: Seedling, context: Context) -> Trial:
     return trial_of(seedling, call_of(seedling, context))
 
 
+def grow_scaled(seedling: Seedling, context: Context) -> Trial | None:
+    """The row at inverse temperature +-2^k: by beta where the subject takes it, and by exact scaling."""
+    (x,) = seedling.operands
+    factor = float(seedling.extra["factor"])
+    scaled = to_dtype(x.astype(np.float64) * factor, context.dtype)
+    if not (scaled.astype(np.float64) == x.astype(np.float64) * factor).all():
+        return None
+    calls = [call_of(seedling, context, (scaled,))]
+    if context.beta and context.op == "softmax" and factor != 1.0:
+        calls.append(call_of(seedling, context, beta=factor))
+    return trial_of(seedling, *calls, relation={"factor": factor})
+
+
 def operands_from(context: Context, x: Array, seed: int = 0) -> tuple[Array, ...]:
     """Operands of the context's op from logits: x itself, or an output and a seeded cotangent."""
     if context.op not in PRODUCT_OPS:
@@ -73,8 +86,6 @@ def from_rows(
     context: Context, rows: Iterable[Sequence[float]], family: str, *, beta: float = 1.0
 ) -> Iterator[Seedling]:
     """Seedlings of rows written out in a clause."""
-    from softcert.conformance.inputs.families import to_dtype
-
     for row in rows:
         x = to_dtype(np.asarray(row, dtype=np.float64), context.dtype)
         yield Seedling(operands_from(context, x), beta=beta, family=family)

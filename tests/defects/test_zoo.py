@@ -27,6 +27,7 @@ GROUPS = {
     "attention",
     "attention-gradient",
     "bias",
+    "boltzmann",
     "determinism",
     "jacobian",
     "limits",

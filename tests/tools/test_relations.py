@@ -2,6 +2,7 @@
 
 import copy
 import importlib
+import math
 import sys
 from pathlib import Path
 
@@ -66,6 +67,18 @@ REAL = {
         "limits.argmax",
         "distance from arg max",
     ),
+    "mean of a row": (
+        "rounding.py:weights_lean_with_the_length",
+        "softmax",
+        "limits.expectation",
+        "mean below the maximum is",
+    ),
+    "variance": (
+        "rounding.py:weights_lean_with_the_length",
+        "softmax",
+        "boltzmann.heat-capacity",
+        "variance of the logits is",
+    ),
     "shape": ("axes.py:widened", "softmax", "purity.shape-dtype", "where the op gives"),
     "special": ("order.py:uniform", "softmax", "stability.nan", "where the rules ask for NaN"),
 }
@@ -77,7 +90,7 @@ def real():
     made = {}
     for name, (spec, op, clause, _) in REAL.items():
         dtype = "float32" if name == "shape" else "float64"
-        contract = Contract(form="division" if "floored" in spec else "any")
+        contract = Contract(form="division" if "floored" in spec or "lean" in spec else "any")
         run = check(
             f"{BROKEN}/{spec}", op=op, dtypes=[dtype], clauses=[clause], profile="smoke", contract=contract
         )
@@ -282,6 +295,45 @@ def _moved(clause, quantity, row, reply, observed):
     )
 
 
+def _free_energy(log_z):
+    return made(
+        "boltzmann.free-energy",
+        [call("softmax", [0, 0]), call("logsumexp", [0, 0])],
+        [tensor([0.5, 0.5]), tensor([log_z], [])],
+        index=[0],
+        quantity="log Z + sum p log p + beta <E>",
+        observed=(log_z - math.log(2)).hex(),
+        exact=["0", "0"],
+    )
+
+
+def _coldness(fall):
+    witness = made(
+        "boltzmann.mean-energy",
+        [call("logsumexp", [0, 0]), call("logsumexp", [0, -1])],
+        [tensor([1.0], []), tensor([1.0 - fall], [])],
+        call=1,
+        index=[],
+        quantity="slope of log Z between two inverse temperatures",
+        observed=(-fall).hex(),
+        exact=["-0.6", "-0.2"],
+    )
+    relation = {"low": 0.0, "high": 1.0, "energies": ["0x0.0p+0", "0x1.0p+0"]}
+    return changed(witness, "trial", "relation", value=relation)
+
+
+def _draws(answers, count, row=(0, 0)):
+    witness = made(
+        "sampling.actions",
+        [call("softmax", list(row))],
+        [tensor(answers)],
+        index=[0],
+        quantity="number of draws of one action",
+        observed=str(count),
+    )
+    return changed(witness, "trial", "relation", value={"seed": 1, "draws": 1000})
+
+
 ONE_NORM, LARGEST = (f"distance of softmax(x) from arg max, {norm}" for norm in ("1-norm", "maximum norm"))
 MEAN = "max(x) - the mean of x under softmax(x)"
 
@@ -295,6 +347,9 @@ BY_HAND = {
         _moved("limits.argmax", LARGEST, [0, 9, 9], [0.25, 0.5, 0.25], 0.25),
         "largest distance",
     ),
+    "free energy": (_free_energy(1.0), "exactly 0"),
+    "slope of log Z": (_coldness(0.75), "slope of log Z is"),
+    "all draws": (_draws([1.0, 0.0], 1000), "are expected: by chance below"),
     "mean": (_moved("limits.expectation", MEAN, [0, 2], [0.25, 0.25], 1.0), "mean below the maximum is 1"),
     "tropical": (_element("limits.tropical", "logsumexp", [1, 2], 2.5, []), "lies outside"),
     "-inf in range": (_element("simplex.range", "log_softmax", [0, 1], float("-inf")), "-inf where"),
@@ -317,6 +372,14 @@ FALSE = {
         changed(BY_HAND["1-norm"][0], "finding", "exact", value=["0.75", "0.8"]),
         "does not hold the exact distance",
     ),
+    "free energy": (_free_energy(math.log(2)), "next to 0"),
+    "slope of log Z": (_coldness(0.375), "is the exact one"),
+    "slope of log Z, other rows": (
+        changed(_coldness(0.75), "trial", "relation", "high", value=2.0),
+        "are not -2",
+    ),
+    "draws, as expected": (_draws([0.5, 0.5], 473), "by chance, as often as"),
+    "draws, stated": (_draws([1.0, 0.0], 999), "1000 draws are counted"),
     "mean, ties": (_moved("limits.expectation", MEAN, [3, 3], [0.5, 0.5], 0.0), "is the exact one"),
     "tropical": (_element("limits.tropical", "logsumexp", [1, 2], 2.3, []), "lies between"),
     "-inf rounded to": (

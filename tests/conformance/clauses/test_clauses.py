@@ -25,7 +25,7 @@ BY_ID = {clause.id: clause for clause in CLAUSES}
 OF_SOFTMAX = [clause.id for clause in CLAUSES if set(clause.ops) & set(OPS)]
 GROUPS = (
     "simplex accuracy translation bias order permutation limits logistic luce "
-    "jacobian stability attention attention-gradient memory determinism purity"
+    "boltzmann jacobian stability attention attention-gradient memory determinism purity"
 )
 
 
@@ -155,6 +155,11 @@ def heavy_tail(x, axis=-1, beta=1.0):
     e = np.exp(np.float32(beta) * (x - x.max(axis=axis, keepdims=True)))
     e = np.where(e < 1, e * np.float32(1 + x.shape[axis] * 2.0**-24 / 2), e)
     return e / e.sum(axis=axis, keepdims=True)
+
+
+def warmer(x, axis=-1, beta=1.0):
+    """At a temperature one per cent above that of logsumexp."""
+    return softmax(x, axis, beta * 0.99)
 
 
 def naive(x, axis=-1, beta=1.0):
@@ -323,6 +328,9 @@ MUTANTS = {
     "logistic.two-classes": ("softmax", saturating, {}),
     "logistic.one-class": ("softmax", with_an_epsilon, {}),
     "luce.ratio": ("softmax", without_small_ones, {}),
+    "boltzmann.heat-capacity": ("softmax", heavy_tail, {}),
+    "boltzmann.free-energy": ("softmax", warmer, {}),
+    "boltzmann.mean-energy": ("logsumexp", binary_lse, {}),
     "jacobian.symbolic": ("softmax_vjp", mean_in_place_of_sum, {}),
     "jacobian.symmetric": ("softmax_vjp", lopsided, {}),
     "jacobian.rows-sum-to-zero": ("softmax_vjp", product_only, {}),
