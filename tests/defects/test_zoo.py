@@ -37,6 +37,7 @@ GROUPS = {
     "order",
     "permutation",
     "purity",
+    "sampling",
     "simplex",
     "sparse",
     "stability",

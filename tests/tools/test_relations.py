@@ -67,6 +67,7 @@ REAL = {
         "limits.argmax",
         "distance from arg max",
     ),
+    "draws": ("scaling.py:beta_as_temperature", "softmax", "sampling.actions", "are expected"),
     "mean of a row": (
         "rounding.py:weights_lean_with_the_length",
         "softmax",

@@ -25,7 +25,7 @@ BY_ID = {clause.id: clause for clause in CLAUSES}
 OF_SOFTMAX = [clause.id for clause in CLAUSES if set(clause.ops) & set(OPS)]
 GROUPS = (
     "simplex accuracy translation bias order permutation limits logistic luce "
-    "boltzmann jacobian stability attention attention-gradient memory determinism purity"
+    "boltzmann sampling jacobian stability attention attention-gradient memory determinism purity"
 )
 
 
@@ -331,6 +331,7 @@ MUTANTS = {
     "boltzmann.heat-capacity": ("softmax", heavy_tail, {}),
     "boltzmann.free-energy": ("softmax", warmer, {}),
     "boltzmann.mean-energy": ("logsumexp", binary_lse, {}),
+    "sampling.actions": ("softmax", one_hot_early, {}),
     "jacobian.symbolic": ("softmax_vjp", mean_in_place_of_sum, {}),
     "jacobian.symmetric": ("softmax_vjp", lopsided, {}),
     "jacobian.rows-sum-to-zero": ("softmax_vjp", product_only, {}),
