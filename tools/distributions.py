@@ -66,7 +66,8 @@ def _gaps(record: Record) -> list[Fraction]:
     """How far each logit of the finding's row, times beta, lies below the largest."""
     (row,), _ = record.rows(record.position, record.index)
     logits = [record.beta(record.position) * Fraction(v) for v in row]
-    return [max(logits) - v for v in logits]
+    top = max(logits)
+    return [top - v for v in logits]
 
 
 def _answers(record: Record) -> list[Fraction]:

@@ -199,7 +199,8 @@ def _judge_mean(trial: Trial, results: tuple[Array, ...], context: Context) -> J
         if not ordinary(call) or value.ndim != 1 or not value.any():
             continue
         (logits,), rows = _lines(call, context)
-        gaps = [max(logits) - v for v in logits]
+        top = max(logits)
+        gaps = [top - v for v in logits]
         observed = _mean(gaps, exact_of(value))
         exact = _mean_ends(gaps, ends_of(context.truth(call)))
         ceiling = ends_of(reference.largest_mean_gap(len(gaps)))[0][1]
