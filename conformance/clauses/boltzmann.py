@@ -163,11 +163,12 @@ def _judge_slope(trial: Trial, results: tuple[Array, ...], context: Context) -> 
 
 def _grow_free(seedling: Seedling, context: Context) -> Trial | None:
     """Softmax and logsumexp of the same logits."""
-    x = _logits(seedling.operands[0], float(seedling.extra["coldness"]), context.dtype)
+    coldness = float(seedling.extra["coldness"])
+    x = _logits(seedling.operands[0], coldness, context.dtype)
     if x is None:
         return None
-    params = {"axis": -1}
-    return trial_of(seedling, Call("softmax", (x,), params), Call("logsumexp", (x,), params))
+    calls = (Call(op, (x,), {"axis": -1}) for op in ("softmax", "logsumexp"))
+    return trial_of(seedling, *calls, relation={"coldness": coldness})
 
 
 def _judge_free(trial: Trial, results: tuple[Array, ...], context: Context) -> Judgement:
