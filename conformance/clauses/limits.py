@@ -35,6 +35,8 @@ _ROWS = (
 _POWERS = (0, 2, 4, 6, 8, 10, 12)
 _HUGE_POWERS = (20, 40, 100)
 _SMALL_POWERS = (-3, -6, -9, -12, -20, -40)
+#: A gap that 16 bits hold, and that the largest beta of a near tie leaves below 2^-8.
+_NEAR = 2.0**-20
 _ONE_NORM = "distance of softmax(x) from arg max, 1-norm"
 _LARGEST = "distance of softmax(x) from arg max, maximum norm"
 _MEAN = "max(x) - the mean of x under softmax(x)"
@@ -116,12 +118,13 @@ def _factors(context: Context, sign: float) -> Iterator[Seedling]:
 
 
 def _near_ties(context: Context) -> Iterator[Seedling]:
+    """Pairs some units apart, and one so near that no beta of these tells it apart, in any format."""
     ulp = 2.0 ** (1 - Scale.of(context.dtype).precision)
-    for step in (1.0, 2.0, 1e-4 / ulp):
-        for pair in ((1.0, 1.0 + step * ulp), (1.0, 1.0 - step * ulp), (1.0, 1.0)):
-            for power in _POWERS:
-                x = to_dtype(np.asarray(pair), context.dtype)
-                yield Seedling((x,), family="near-tie", extra={"factor": 2.0**power})
+    apart = [(1.0, 1.0 + sign * step * ulp) for step in (1.0, 2.0, 1e-4 / ulp) for sign in (1.0, -1.0)]
+    for pair in ((1.0, 1.0), *apart, (0.0, _NEAR)):
+        for power in _POWERS:
+            x = to_dtype(np.asarray(pair), context.dtype)
+            yield Seedling((x,), family="near-tie", extra={"factor": 2.0**power})
 
 
 def _diagonal(context: Context) -> Iterator[Seedling]:

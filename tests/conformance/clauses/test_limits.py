@@ -24,8 +24,8 @@ DIVISION = Contract(form="division")
 U = 2.0**-24
 
 
-def context(op="softmax", contract=DIVISION):
-    return Context(op=op, dtype="float32", contract=contract, ops=(op,), beta=True)
+def context(op="softmax", contract=DIVISION, dtype="float32"):
+    return Context(op=op, dtype=dtype, contract=contract, ops=(op,), beta=True)
 
 
 def judged(clause, x, answer, op="softmax"):
@@ -87,11 +87,22 @@ def test_too_sharp_is_as_wrong_as_too_soft():
     assert judged("limits.near-ties", x, numpy_.softmax(x))[0] is None
 
 
-@pytest.mark.parametrize("beta", [2.0**k for k in range(0, 13, 4)])
-def test_at_every_beta_a_near_tie_stays_half_a_unit_away(beta):
-    """Not uniform: the supremum of the distance over all rows is 1/2 at every beta, certified for one row."""
-    near = reference.softmax([0.0, 2.0**-30], beta=beta)
-    assert Fraction(near.bounds_decimal(30)[0][0]) > Fraction(1, 2) - Fraction(1, 10**5)
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
+def test_at_every_beta_a_near_tie_stays_half_a_unit_away(dtype):
+    """Not uniform: at each beta the clause asks for a row that is certainly 1/2 - 2^-9 from its arg max."""
+    clause, asked = BY_ID["limits.near-ties"], context(dtype=dtype)
+    furthest: dict[float, Fraction] = {}
+    for seedling in clause.directed(asked):
+        (x,), factor = seedling.operands, float(seedling.extra["factor"])
+        if x[0] != x[1]:
+            distance = Fraction(
+                reference.softmax(x, beta=factor)[int(np.argmin(x))].bounds_decimal(30)[0].item()
+            )
+            furthest[factor] = max(furthest.get(factor, Fraction(0)), distance)
+    assert len(furthest) == 7
+    assert all(
+        Fraction(1, 2) - Fraction(1, 512) < distance < Fraction(1, 2) for distance in furthest.values()
+    )
 
 
 def in_lanes(weights, rng):
