@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from softcert.backends.numpy_ import narrow, softmax, softmax_vjp, widen
+from softcert.backends.numpy_ import softmax, softmax_vjp
+from softcert.backends.numpy_rounding import narrow, widen
 from softcert.backends.types import Array
 
 #: Uniform numbers are odd multiples of 2^-53: 52 bits and a half.
