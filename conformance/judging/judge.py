@@ -60,7 +60,7 @@ def judge_call(trial: Trial, position: int, value: Array, context: Context) -> J
         bound=bound,
         ordinary=ordinary,
         absolute=absolute,
-        vacuous=bool(_says_nothing(call.op, truth, (bound, absolute), context.dtype)[ordinary].all()),
+        vacuous=bool(_says_nothing(call.op, truth, (bound, absolute), context)[ordinary].all()),
         name=lambda at: quantity(call, at),
     )
     return combine([special, compare(comparison)])
@@ -105,7 +105,7 @@ def _judge_special(call: Call, position: int, value: Array, context: Context) ->
 
 
 def _says_nothing(
-    op: str, truth: Enclosure, bounds: tuple[Float, Float | None], dtype: str
+    op: str, truth: Enclosure, bounds: tuple[Float, Float | None], context: Context
 ) -> NDArray[np.bool_]:
     """Where a bound accepts anything: infinite as a distance, or of a probability as wide as [0, 1]."""
     bound, absolute = bounds
@@ -116,7 +116,7 @@ def _says_nothing(
         return ~(absolute < np.maximum(p, 1.0 - p))
     # In ulps at the exact value p, the range [0, 1] reaches max(p, 1 - p) / ulp(p) away from it.
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        reach = truth.in_ulps(dtype)[0] * np.where(p > 0, np.maximum(1.0, (1.0 - p) / p), np.inf)
+        reach = truth.in_ulps(context.dtype)[0] * np.where(p > 0, np.maximum(1.0, (1.0 - p) / p), np.inf)
     return ~(bound < reach)
 
 
