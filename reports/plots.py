@@ -15,6 +15,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from softcert.backends.ops import ATTENTION_OPS
+from softcert.conformance.spec import SPARSE_DERIVATIVE_OPS, SPARSE_OPS
 from softcert.reports.extras import require
 from softcert.reports.summary import MARKS, Subject
 from softcert.reports.wording import number, printable
@@ -189,9 +190,13 @@ def _with_one_style(found: re.Match[str]) -> str:
     return f"<g{attributes}>\n{marks}</g>"
 
 
+#: Ops whose errors are shown as shares of their bounds.
+_OF_BOUND = frozenset({*ATTENTION_OPS, *SPARSE_OPS, *SPARSE_DERIVATIVE_OPS})
+
+
 def unit_of(op: str) -> str:
-    """What errors are counted in: ulps of a sum that cancels would tell of the inputs alone."""
-    return "bound" if op in ATTENTION_OPS else "ulp"
+    """What errors are counted in: ulps of what cancels, or of a share next to 0, tell of the inputs alone."""
+    return "bound" if op in _OF_BOUND else "ulp"
 
 
 def marks_of(curves: Sequence[tuple[Subject, Points]]) -> dict[str, Points]:

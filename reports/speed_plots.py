@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from softcert.backends.ops import ATTENTION_OPS
 from softcert.reports.extras import require
-from softcert.reports.plots import INK, SERIES, TITLE_PLACE, draw, marker, plain_ticks
+from softcert.reports.plots import INK, SERIES, TITLE_PLACE, draw, marker, plain_ticks, unit_of
 from softcert.reports.speed import growths, ladders
 from softcert.reports.speed_table import valid_rows
 from softcert.reports.summary import grade_rows
@@ -263,7 +263,7 @@ def accuracy_plots(members: Sequence[Subject]) -> tuple[str, ...]:
 
 def _beside_error(subject: Subject, row: Mapping[str, Any], graded: GradeRow | None) -> Mark | None:
     """Calls a second, and the largest error known: that of the verdicts, or of the answer that was timed."""
-    of_bound = row["op"] in ATTENTION_OPS
+    of_bound = unit_of(row["op"]) == "bound"
     errors = [graded.margin if of_bound else graded.error_max[1]] if graded else []
     timed = row.get("margin" if of_bound else "error_ulp")
     errors += [float(timed)] if timed is not None else []
@@ -273,7 +273,7 @@ def _beside_error(subject: Subject, row: Mapping[str, Any], graded: GradeRow | N
 
 
 def _accuracy_drawing(op: str, dtype: str, shape: Sequence[int], marks: Sequence[Mark], place: int) -> str:
-    unit = "bound" if op in ATTENTION_OPS else "ulp"
+    unit = unit_of(op)
     title = f"{op}, {dtype}, {' × '.join(map(str, shape))}"
     best = frontier(marks)
     description = (

@@ -12,7 +12,9 @@ import numpy as np
 from softcert.backends.numpy_attention import attention_lse
 from softcert.backends.ops import ATTENTION_OPS, AXES, OPERANDS, operand_dtype
 from softcert.backends.types import Array, Call, as_dtype
+from softcert.conformance.inputs.families import output_near
 from softcert.conformance.judging.shapes import expected_results
+from softcert.conformance.spec import SPARSE_DERIVATIVE_OPS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,7 +62,9 @@ class Problem:
             return wide.astype(as_dtype(dtype), copy=False)
 
         if self.op not in ATTENTION_OPS:
-            return Call(self.op, tuple(normal(self.shape, self.dtype) for _ in OPERANDS[self.op]))
+            first, *rest = (normal(self.shape, self.dtype) for _ in OPERANDS[self.op])
+            y = output_near(self.op, first) if self.op in SPARSE_DERIVATIVE_OPS else first
+            return Call(self.op, (y, *rest))
         sizes = dict(zip("HLSD", self.shape, strict=True)) | {"G": self.shape[0], "E": self.shape[-1]}
         operands = {
             name: normal(tuple(sizes[axis] for axis in AXES[name]), operand_dtype(name, self.dtype))

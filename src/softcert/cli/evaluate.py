@@ -19,11 +19,12 @@ Examples:
   softcert eval softmax 0.1 0.2 --exact
   softcert eval log_softmax 0x1.8p-3 -0x1p+4
   softcert eval softmax_vjp 0.25 0.75 / 1 0
+  softcert eval entmax 1 0.5 0 --alpha 1.25
 """
 
 
 #: Options that take a word starting with two dashes; anything else of that shape is a slip.
-_OPTIONS = ("--digits", "--beta", "--temperature", "--exact", "--help")
+_OPTIONS = ("--digits", "--beta", "--temperature", "--alpha", "--exact", "--help")
 #: Exponents of exact decimals beyond it would only fill the memory.
 _LARGEST_EXPONENT = 5000
 
@@ -37,11 +38,18 @@ _LARGEST_EXPONENT = 5000
 )
 @click.option("--beta", metavar="B", help="Inverse temperature of softmax.")
 @click.option("--temperature", metavar="T", help="Temperature of softmax; beta is its exact reciprocal.")
+@click.option("--alpha", metavar="A", help="Order of entmax and its derivative; 1.5 by default.")
 @click.option(
     "--exact", is_flag=True, help="Read each number as the exact decimal or fraction that is written."
 )
 def evaluate(
-    op: str, numbers: tuple[str, ...], digits: int, beta: str | None, temperature: str | None, exact: bool
+    op: str,
+    numbers: tuple[str, ...],
+    digits: int,
+    beta: str | None,
+    temperature: str | None,
+    alpha: str | None,
+    exact: bool,
 ) -> None:
     """Print OP of NUMBERS in decimal digits, every one of them proven.
 
@@ -55,6 +63,7 @@ def evaluate(
     require_known("op", [op], OPERANDS)
     operands = _operands(op, numbers)
     factor = _inverse_temperature(op, beta, temperature, exact)
+    order = _order(op, alpha)
     try:
         if exact:
             floats, scale = _over_common_denominator(op, operands)
@@ -62,7 +71,8 @@ def evaluate(
         elif op == "softmax":
             value = reference.softmax([read_float(word) for word in operands[0]], beta=factor)
         else:
-            value = getattr(reference, op)(*([read_float(word) for word in words] for words in operands))
+            rows = ([read_float(word) for word in words] for words in operands)
+            value = getattr(reference, op)(*rows, **order)
         for line in value.digits(digits).ravel():
             click.echo(line)
     except reference.DomainError as error:
@@ -153,6 +163,22 @@ def _over_common_denominator(op: str, operands: list[list[str]]) -> tuple[list[f
     if [int(f) for f in floats] != integers:
         raise click.UsageError("these numbers span too many digits to be taken exactly")
     return floats, Fraction(divisor, denominator)
+
+
+def _order(op: str, alpha: str | None) -> dict[str, float]:
+    """Return the order that the option asks for, as a keyword of the op.
+
+    Raises
+    ------
+    click.UsageError : it is no number, or the op takes none.
+    """
+    from softcert.backends.ops import ROW_OPTIONS
+
+    if alpha is None:
+        return {}
+    if "alpha" not in ROW_OPTIONS.get(op, {}):
+        raise click.UsageError(f"--alpha is for entmax and entmax_vjp, not {op}")
+    return {"alpha": read_float(alpha)}
 
 
 def _inverse_temperature(op: str, beta: str | None, temperature: str | None, exact: bool) -> Fraction:
