@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from softcert.backends.numba_ import rows
+from softcert.backends.numba_ import rows, sparse
 from softcert.backends.numba_.threads import processors, shared
 from softcert.backends.types import Array
 
@@ -111,6 +112,63 @@ def softmax_jvp(y: Array, dx: Array, axis: int = -1) -> Array:
     An array of the shape and dtype of `y`.
     """
     return softmax_vjp(y, dx, axis)
+
+
+def sparsemax(x: Array, axis: int = -1) -> Array:
+    """Sparsemax max(x_i - tau, 0) along an axis.
+
+    Parameters
+    ----------
+    x : logits (..., n, ...) of a floating dtype, bfloat16 and float16 included.
+    axis : the axis that is normalized.
+
+    Returns
+    -------
+    An array of the shape and dtype of `x`; special values as for `softmax`.
+    """
+    return entmax(x, axis, 2.0)
+
+
+def entmax(x: Array, axis: int = -1, alpha: float = 1.5) -> Array:
+    """alpha-entmax max((alpha - 1) x_i - tau, 0)^(1 / (alpha - 1)) along an axis.
+
+    Parameters
+    ----------
+    x : logits (..., n, ...) of a floating dtype, bfloat16 and float16 included.
+    axis : the axis that is normalized.
+    alpha : the order, above 1; the quick ones are 1.5 and 2.
+
+    Returns
+    -------
+    An array of the shape and dtype of `x`; special values as for `softmax`.
+    """
+    return _of_rows(partial(_last, sparse.entmax, float(alpha)), (x,), axis)
+
+
+def sparsemax_vjp(y: Array, dy: Array, axis: int = -1) -> Array:
+    """Gradient of sparsemax at the output y, dy less its mean over the support; of y's shape and dtype."""
+    return entmax_vjp(y, dy, axis, 2.0)
+
+
+def entmax_vjp(y: Array, dy: Array, axis: int = -1, alpha: float = 1.5) -> Array:
+    """Gradient of entmax at the output y, s (dy - sum(s dy) / sum(s)) with s = y^(2 - alpha) where y > 0.
+
+    Parameters
+    ----------
+    y : outputs (..., n, ...) of a floating dtype, bfloat16 and float16 included.
+    dy : cotangent of the outputs, shape and dtype of `y`.
+    axis : the axis that was normalized.
+    alpha : the order, above 1.
+
+    Returns
+    -------
+    An array of the shape and dtype of `y`, exactly 0 outside the support.
+    """
+    return _of_rows(partial(_last, sparse.entmax_vjp, float(alpha)), (y, dy), axis)
+
+
+def _last(kernel: Any, alpha: float, *arrays: Array) -> None:
+    kernel(*arrays, alpha)
 
 
 def _of_rows(kernel: Any, operands: tuple[Array, ...], axis: int) -> Array:

@@ -120,7 +120,9 @@ def _sum_error(s: Shares, a: Arithmetic) -> float:
 
 
 def _power_error(base: Float, exponent: float, a: Arithmetic) -> Float:
-    """Relative error of a power, that of its rounded exponent included."""
+    """Relative error of a power, that of its rounded exponent included; a first power has none."""
+    if exponent == 1.0:
+        return np.zeros_like(base)
     with np.errstate(divide="ignore"):
         logarithm = np.where(base > 0.0, np.abs(np.log(np.where(base > 0.0, base, 1.0))), 0.0)
     return np.asarray(np.expm1(a.exp_error + 3.0 * a.u_compute * abs(exponent) * logarithm))
@@ -132,7 +134,8 @@ def _threshold_error(s: Shares, a: Arithmetic, own: Float) -> Float:
     near = s.base > -(own + _EVALUATION)
     depths = np.where(near, own, 0.0).max(axis=-1, keepdims=True)
     # -sum p log p is at most log n: what the exponent's rounding moves the sum by.
-    rho = np.expm1(a.exp_error + 3.0 * u * np.log(s.p.shape[-1]) + _sum_error(s, a) + 3.0 * u)
+    powers = 0.0 if s.exponent == 1.0 else a.exp_error + 3.0 * u * np.log(s.p.shape[-1])
+    rho = np.expm1(powers + _sum_error(s, a) + 3.0 * u)
     with np.errstate(divide="ignore", over="ignore"):
         moved = np.where(rho < 1.0, np.expm1(-np.log1p(-min(rho, 1.0)) * (s.alpha - 1.0)), np.inf) * s.top
     last = 4.0 * u * s.top + (0.0 if a.division else 4.0 * a.u_offset * s.offset.min(axis=-1, keepdims=True))
