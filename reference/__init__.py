@@ -4,6 +4,7 @@ from softcert.reference.attention import attention, attention_lse, attention_mer
 from softcert.reference.attention_check import ATTENTION_OPS, cross_check_attention
 from softcert.reference.attention_gradients import attention_vjp
 from softcert.reference.cross_check import OPS, cross_check
+from softcert.reference.cross_entropy import cross_entropy, cross_entropy_vjp
 from softcert.reference.enclosure import Enclosure
 from softcert.reference.entmax import entmax, entmax_vjp
 from softcert.reference.errors import DomainError, OracleDisagreement, UndecidedRounding
@@ -35,6 +36,8 @@ __all__ = [
     "attention_vjp",
     "cross_check",
     "cross_check_attention",
+    "cross_entropy",
+    "cross_entropy_vjp",
     "entmax",
     "entmax_vjp",
     "exact_sum",

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from softcert.reference.cross_entropy import cross_entropy, cross_entropy_vjp
 from softcert.reference.decimals import outward_bounds
 from softcert.reference.enclosure import Enclosure
 from softcert.reference.errors import DomainError, OracleDisagreement
@@ -33,6 +34,8 @@ OPS: Mapping[str, Callable[..., Enclosure]] = MappingProxyType(
         "softmax_jacobian": softmax_jacobian,
         "logsumexp_hessian": logsumexp_hessian,
         "exact_sum": exact_sum,
+        "cross_entropy": cross_entropy,
+        "cross_entropy_vjp": cross_entropy_vjp,
     }
 )
 
