@@ -106,8 +106,8 @@ def cross_entropy(
 
     Raises
     ------
-    DomainError : x is no array of supported floats, has no such axis or is empty along it; targets that are no
-        integers, of another shape or no class; options out of their range.
+    DomainError : x is no array of supported floats, has no such axis or is empty along it; targets that are
+        no integers, of another shape or no class; options out of their range.
     ValueError : no such method.
     """
     options = _options(label_smoothing, ignore_index, z_loss, method)
