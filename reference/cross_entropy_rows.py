@@ -16,7 +16,8 @@ theorem on softmax. (c) With m = 1 the slope is (1 + 2 z (x + log K)) / K - c_j,
 transcendental for K >= 2. (d) 1 + 2 z L = 0 would make L rational. Let w = exp(1 / q), q a common denominator
 of the logits, so that exp(L) and p_j are rational functions of w. Were p_j (1 + 2 z L) algebraic,
 L would be a rational function of w with algebraic coefficients, and Q(1, L, e, exp(L)) of transcendence
-degree 1 over Q; but 1 and L are linearly independent over Q, for which Schanuel's conjecture gives at least 2. QED.
+degree 1 over Q; but 1 and L are linearly independent over Q, for which
+Schanuel's conjecture gives at least 2. QED.
 
 So every rounding of a loss, and of a slope with z = 0, is decided at some finite precision. Of (d) nobody has
 a proof without the conjecture: there a rounding stops at the precision cap, should it ever fail.

@@ -141,7 +141,7 @@ def _sum_error(rows: Rows, a: Arithmetic, argument: Float) -> Float:
     """Exponent perturbation of the denominator, (..., 1): its weights' errors, its additions, underflow."""
     weight = argument + _exp_error(rows.gap, a) + rows.rescales * a.rescale_error
     # log1p of what exceeds 1: in binary64 the sum itself rounds away what its own format's steps may err
-    mean = np.log1p(_absolute(rows, weight).sum(axis=-1, keepdims=True))
+    mean = np.log1p(absolute_error(rows, weight).sum(axis=-1, keepdims=True))
     lost = rows.count * a.underflow * np.exp(-rows.log_sum)
     additions = (rows.count - 1) * a.u_sum
     rounding = a.u_compute if a.u_sum < a.u_compute else 0.0
@@ -196,7 +196,7 @@ def softmax_numerator_error(rows: Rows, a: Arithmetic) -> Float:
     return own + _exp_error(distance, a) + a.u_compute * distance
 
 
-def _absolute(rows: Rows, exponent: Float) -> Float:
+def absolute_error(rows: Rows, exponent: Float) -> Float:
     """p expm1(exponent), (..., n), taken through logarithms: p may underflow where expm1 overflows."""
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         growth = np.where(exponent > _LINEAR_LOG, exponent, np.log(np.expm1(exponent)))
@@ -211,7 +211,7 @@ def softmax_bound(rows: Rows, a: Arithmetic, ulp: Float) -> Float:
     ----------
     ulp : ulp(p), (..., n).
     """
-    absolute = _absolute(rows, softmax_exponent_error(rows, a)) + a.underflow
+    absolute = absolute_error(rows, softmax_exponent_error(rows, a)) + a.underflow
     return np.where(np.isfinite(rows.gap), absolute / ulp * _SLACK, 0.0)
 
 
@@ -228,11 +228,11 @@ def softmax_sum_bound(rows: Rows, a: Arithmetic) -> Float:
         with np.errstate(over="ignore"):
             drift = np.expm1((rows.count - 1) * a.u_sum + rounding + _quotient_error(a) + lost)
     else:
-        drift = _absolute(rows, softmax_exponent_error(rows, a)).sum(axis=-1, keepdims=True)
+        drift = absolute_error(rows, softmax_exponent_error(rows, a)).sum(axis=-1, keepdims=True)
     return np.asarray((drift + under) * _SLACK)
 
 
-def _log_error(rows: Rows, a: Arithmetic) -> Float:
+def log_error(rows: Rows, a: Arithmetic) -> Float:
     """Absolute error of the computed logarithm of the shifted sum, (..., 1).
 
     The sum's perturbation is one of its logarithm; log and the rounding after it err relative to that.
@@ -242,7 +242,7 @@ def _log_error(rows: Rows, a: Arithmetic) -> Float:
     return error
 
 
-def _rounded(error: Float, value: Float, roundings: float, a: Arithmetic) -> Float:
+def rounded_error(error: Float, value: Float, roundings: float, a: Arithmetic) -> Float:
     """Absolute error after `roundings` more of a result near `value`, and one to a narrower result."""
     growth = np.expm1(roundings * a.u_compute + (a.u_out if a.u_out > a.u_compute else 0.0))
     tail = (a.lambda_out if a.flush else 0.0) + a.eta_out
@@ -258,10 +258,10 @@ def logsumexp_bound(rows: Rows, a: Arithmetic) -> Float:
     """
     value = np.abs(rows.maximum + rows.log_sum)
     if a.division:
-        return _rounded(_log_error(rows, a), value, 1.0, a)
-    error = _log_error(rows, a)
+        return rounded_error(log_error(rows, a), value, 1.0, a)
+    error = log_error(rows, a)
     changed = 2.0 * a.u_offset * rows.top + np.expm1(2.0 * a.u_offset) * (value + error)
-    return _rounded(error + changed, value, 1.0, a)
+    return rounded_error(error + changed, value, 1.0, a)
 
 
 def log_softmax_bound(rows: Rows, a: Arithmetic) -> Float:
@@ -272,8 +272,8 @@ def log_softmax_bound(rows: Rows, a: Arithmetic) -> Float:
     """
     gap = np.where(np.isfinite(rows.gap), rows.gap, 0.0)
     roundings = 1.0 if a.division else 3.0
-    error = _log_error(rows, a) + roundings * a.u_compute * gap
-    bound = _rounded(error, gap + rows.log_sum, roundings, a)
+    error = log_error(rows, a) + roundings * a.u_compute * gap
+    bound = rounded_error(error, gap + rows.log_sum, roundings, a)
     return np.where(np.isfinite(rows.gap), bound, 0.0)
 
 
@@ -298,8 +298,11 @@ def vjp_bound(y: Float, dy: Float, a: Arithmetic) -> Float:
 
 __all__ = [
     "Rows",
+    "absolute_error",
+    "log_error",
     "log_softmax_bound",
     "logsumexp_bound",
+    "rounded_error",
     "rows_of",
     "softmax_bound",
     "softmax_exponent_error",
