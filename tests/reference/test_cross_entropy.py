@@ -176,6 +176,10 @@ def test_a_vanishing_tail_decides_midpoints(tail, method):
     assert float(falls[0].round("float32")) == down
     rises = cross_entropy_vjp([-1.0, tail], 0, -1.0, z_loss=half, method=method)
     assert float(rises[0].round("float32")) == down
+    # with 2 z = 1 + 2 z x the change is of second order, and still negative
+    second = cross_entropy_vjp([0.0, tail], 0, 1.0, z_loss=0.5, method=method)
+    assert float(second[0].round("float64")) <= 0.0
+    assert np.signbit(second[0].round("float64"))
     # below the top a slope is -c plus something
     far = cross_entropy_vjp([0.0, tail], 1, -midpoint, method=method)
     assert float(far[1].round("float32")) == down
