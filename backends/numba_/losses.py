@@ -136,9 +136,10 @@ def losses_and_slopes(
         total, lift = count + rest, 2.0 * z * (m + log)
         own = np.float64(kept[t])
         if own + own > total:
-            # What p lacks of 1 is all that is beside the target: p rounded first would have lost it.
-            lacking = (count - 1.0) + rest if own == 1.0 else total - own
-            slope = (lift - lacking / total * (1.0 + lift)) + smoothing * (1.0 - 1.0 / n)
+            # The largest logit's, whose term is 1. What p lacks of 1 is all beside it: p rounded first would
+            # have lost that.
+            lacking = ((count - 1.0) + rest) / total
+            slope = (lift - lacking * (1.0 + lift)) + smoothing * (1.0 - 1.0 / n)
         else:
             slope = own / total * (1.0 + lift) - (1.0 - smoothing + smoothing / n)
         share = splat(work.dtype.type(dloss[r] * (1.0 + lift) / total))

@@ -184,6 +184,15 @@ def test_a_class_as_good_as_certain_keeps_its_slope():
     assert numba_cross_entropy.cross_entropy(x, np.array([0])) == pytest.approx(np.exp(-60.0), rel=1e-12)
 
 
+def test_the_slope_of_one_of_many_ties_is_p_of_what_the_z_loss_lifts_it_by():
+    """Not the rest of 1 - (1 - p), which loses as many digits as p is small by."""
+    x = np.repeat(np.linspace(40.0, 90.0, 20)[:, None], 500, axis=1)
+    target, dloss = np.zeros(20, np.int64), np.ones(20)
+    got = numba_cross_entropy.cross_entropy_vjp(x, target, dloss, z_loss=0.5)[:, 0]
+    exact = reference.cross_entropy_vjp(x, target, dloss, z_loss=0.5)[:, 0]
+    assert exact.error_ulp(got)[0].max() <= 16.0
+
+
 def test_no_bit_depends_on_the_batch_or_the_threads(monkeypatch):
     x, target = RNG.normal(size=(1500, 130)).astype(np.float32), RNG.integers(0, 130, 1500)
     dloss = RNG.normal(size=1500).astype(np.float32)
