@@ -37,11 +37,12 @@ def slopes_row(question: SlopesOfRow, prec: int) -> list[Interval]:
         if question.z_loss:
             grown += twice * (arb(row.values[row.top]) + log_total(row, wp))
         change = twice * tail.log1p() - _ball(question.lift) * tail
+        side = interval_of(tail, wp), interval_of(grown, wp)
         factor, slopes = _ball(question.cotangent), []
         for k, c in question.wanted:
             base = question.base(k, c) if k == row.top else None
             # What a far tail takes off would be lost beside the limit.
             slope = w[k] / total * grown - _ball(c) if base is None else change / total + _ball(base)
             value = interval_of(factor * slope, wp)
-            slopes.append(clip_slope(question, k, c, value, interval_of(tail, wp), interval_of(grown, wp)))
+            slopes.append(clip_slope(question, k, c, value, *side))
         return slopes

@@ -81,9 +81,11 @@ class SlopesOfRow:
 
 def slope_if_rational(row: Logits, c: Fraction, z_loss: Fraction) -> Fraction | None:
     """Slope at a finite logit where (b) or (c) give a rational number, else None."""
+    if len(row.values) > 1:
+        return None
     if row.total == 1:
         return 1 + 2 * z_loss * Fraction(row.values[0]) - c
-    return Fraction(1, row.total) - c if len(row.values) == 1 and not z_loss else None
+    return None if z_loss else Fraction(1, row.total) - c
 
 
 def _dyadic(value: Fraction) -> tuple[int, int] | None:
