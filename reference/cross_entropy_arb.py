@@ -15,6 +15,17 @@ def _ball(value: Fraction) -> arb:
     return arb(fmpq(value.numerator, value.denominator))
 
 
+def _log1p_less(t: arb, wp: int) -> arb:
+    """log(1 + t) - t, t > 0, relatively well however small t is."""
+    least = arb(2) ** -wp
+    if t < least:
+        # between -t^2 / 2 and -(1 - t) t^2 / 2
+        return -t * t / 2 * arb(1).union(1 - least)
+    with precision(3 * wp):
+        # It falls with t, and what is taken off at an end cancels as many bits as t is below 1.
+        return (t.lower().log1p() - t.lower()).union(t.upper().log1p() - t.upper())
+
+
 def loss_row(question: LossOfRow, prec: int) -> Interval:
     """The loss, as an enclosure."""
     wp = working(question.row, prec)
@@ -33,10 +44,13 @@ def slopes_row(question: SlopesOfRow, prec: int) -> list[Interval]:
         w, count = weights(row, wp), row.counts[row.top]
         rest = tail_of(row, w)
         total, tail, twice = rest + count, rest / count, _ball(2 * question.z_loss)
-        grown = arb(1)
+        # As what it is at the top and an excess: their sum may be the latter alone.
+        grown = _ball(question.lift)
         if question.z_loss:
-            grown += twice * (arb(row.values[row.top]) + log_total(row, wp))
-        change = twice * tail.log1p() - _ball(question.lift) * tail
+            grown += twice * log_total(row, wp)
+        change = _ball(question.slack) * tail
+        if question.z_loss:
+            change += twice * _log1p_less(tail, wp)
         side = interval_of(tail, wp), interval_of(grown, wp)
         factor, slopes = _ball(question.cotangent), []
         for k, c in question.wanted:

@@ -71,6 +71,11 @@ class SlopesOfRow:
         """1 + 2 z top."""
         return 1 + 2 * self.z_loss * Fraction(self.row.values[self.row.top])
 
+    @property
+    def slack(self) -> Fraction:
+        """2 z - lift: at the top a slope's change is slack t + 2 z (log(1 + t) - t), over count (1 + t)."""
+        return 2 * self.z_loss - self.lift
+
     def base(self, k: int, c: Fraction) -> Fraction | None:
         """Limit of a slope, cotangent apart, as all logits below the top go to -inf: None if irrational."""
         count = self.row.counts[self.row.top]
@@ -139,7 +144,7 @@ def clip_slope(
     base = question.base(k, c)
     if base is None:
         return value
-    slack = 2 * question.z_loss - question.lift
+    slack = question.slack
     if k != question.row.top:
         sign = grown.sign
     elif slack <= 0:

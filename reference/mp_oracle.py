@@ -65,7 +65,7 @@ def _log_point(m: int, e: int, prec: int) -> Interval:
     return _widened(mpf_log(from_man_exp(m, e), prec + GUARD, "n"), prec)
 
 
-def _hull(low: Interval, high: Interval) -> Interval:
+def hull(low: Interval, high: Interval) -> Interval:
     """Return the interval from low's lower to high's upper end."""
     exp = min(low.exp, high.exp)
     return Interval(low.lo << (low.exp - exp), high.hi << (high.exp - exp), exp)
@@ -80,7 +80,7 @@ def log1p(t: Interval, prec: int) -> Interval:
     t = trim(t, prec + GUARD)
     one, exp = (1 << -t.exp, t.exp) if t.exp < 0 else (1, 0)
     scale = t.exp - exp
-    return _hull(_log_point(one + (t.lo << scale), exp, prec), _log_point(one + (t.hi << scale), exp, prec))
+    return hull(_log_point(one + (t.lo << scale), exp, prec), _log_point(one + (t.hi << scale), exp, prec))
 
 
 def weights(row: Logits, prec: int) -> list[Interval]:

@@ -180,6 +180,10 @@ def test_a_vanishing_tail_decides_midpoints(tail, method):
     second = cross_entropy_vjp([0.0, tail], 0, 1.0, z_loss=0.5, method=method)
     assert float(second[0].round("float64")) <= 0.0
     assert np.signbit(second[0].round("float64"))
+    # with 1 + 2 z x = 0 what is added below the top is p times 2 z (L - x), positive and vanishing
+    share = 2.0**-53
+    lifted = cross_entropy_vjp([-1.0, tail], 1, 1.0, label_smoothing=share, z_loss=0.5, method=method)
+    assert float(lifted[1].round("float64")) == share - 1.0
     # below the top a slope is -c plus something
     far = cross_entropy_vjp([0.0, tail], 1, -midpoint, method=method)
     assert float(far[1].round("float32")) == down
@@ -194,6 +198,21 @@ def test_a_certain_class_has_a_slope_that_is_relatively_known(method):
         wanted = f"{mp.nstr(mp.exp(-(10**5)) / mpf(10) ** exponent, 12, strip_zeros=False)}e{int(exponent)}"
     assert gradient.digits(12).tolist() == [f"-{wanted}", wanted]
     assert np.signbit(gradient.round("float64")).tolist() == [True, False]
+
+
+@BOTH
+@pytest.mark.parametrize(("gap", "order"), [(20.0, 18), (1e5, 86860)])
+def test_a_change_of_second_order_is_relatively_known(gap, order, method):
+    """(2 z log(1 + t) - lift t) / (1 + t) with 2 z = lift = 1: -t^2 / 2 to first order, t = exp(-gap)."""
+    top = cross_entropy_vjp([0.0, -gap], 0, 1.0, z_loss=0.5, method=method)[0]
+    with mp.workdps(120):
+        t = mp.exp(-mpf(gap))
+        wanted = (mp.log1p(t) - t) / (1 + t) if gap < 100 else -(t**2) / 2
+        exponent = mp.floor(mp.log10(-wanted))
+        digits = mp.nstr(wanted / mpf(10) ** exponent, 15, strip_zeros=False)
+    assert top.digits(15).item() == f"{digits}e{int(exponent)}"
+    assert -int(exponent) == order
+    assert top.error_ulp(top.round("float64"))[1] <= 0.5
 
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
