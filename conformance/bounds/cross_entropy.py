@@ -76,6 +76,8 @@ class Losses:
     @property
     def smoothed(self) -> Float:
         """The loss without z-loss, (..., 1)."""
+        if not self.smoothing:
+            return self.plain  # the mean may be beyond binary64
         smoothed: Float = (1.0 - self.smoothing) * self.plain + self.smoothing * self.mean
         return smoothed
 
@@ -119,7 +121,6 @@ def cross_entropy_bound(losses: Losses, a: Arithmetic) -> Float:
     Division form: from the log-probabilities (x - max) - log(sum). Any form also: from lse - x_t, with lse
     held in `u_offset`, and sums of logits in place of log-probabilities.
     """
-    # What binary64 does not hold is infinite: no bound at all.
     with np.errstate(over="ignore", invalid="ignore"):
         error = _from_log_probabilities(losses, a)
         if not a.division:
@@ -129,7 +130,7 @@ def cross_entropy_bound(losses: Losses, a: Arithmetic) -> Float:
             error = error + _z_loss_error(losses, a)
             value = value + losses.z_loss * losses.lse**2
             error = error + np.expm1(a.u_compute) * (value + error)
-        bound = rounded_error(error, value, 0.0, a)
+        bound = _known(rounded_error(error, value, 0.0, a))
     return np.where(losses.counted & losses.finite, bound, 0.0)
 
 
@@ -151,9 +152,14 @@ def cross_entropy_vjp_bound(losses: Losses, dloss: Float, a: Arithmetic) -> Floa
             error = error + np.where(losses.own, np.expm1(u) * (slope + error), 0.0)
         size = np.abs(dloss)
         error = size * (error + np.expm1(2.0 * u) * (slope + error)) + a.underflow_product
-        bound = rounded_error(error, size * slope, 0.0, a)
+        bound = _known(rounded_error(error, size * slope, 0.0, a))
     exact = ~np.isfinite(losses.rows.gap) & (weights == 0.0)
     return np.where(losses.counted & ~exact, bound, 0.0)
+
+
+def _known(bound: Float) -> Float:
+    """The bound, infinite, which is none at all, where binary64 could not hold what it is made of."""
+    return np.where(np.isnan(bound), np.inf, bound)
 
 
 def _least(a: Arithmetic) -> float:

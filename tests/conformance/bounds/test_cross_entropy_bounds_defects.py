@@ -178,6 +178,16 @@ def test_what_is_exact_or_infinite_has_no_error():
         assert slopes.tolist() == [[True, True, masked], [True, True, masked], [False] * 3]
 
 
+@pytest.mark.parametrize("form", ["any", "division"])
+def test_what_binary64_cannot_hold_has_no_bound_and_never_one_that_is_nan(form):
+    x = np.array([1.7e308, -1.7e308, -1.7e308, -1.6e308, 0.0])
+    a = arithmetic(Contract(form=form), "float64")
+    for options in (NONE, SMOOTH, LIFTED, BOTH):
+        losses = losses_of(x, np.array(1), any_order=form == "any", **options)
+        assert np.isposinf(cross_entropy_bound(losses, a)).all()
+        assert (cross_entropy_vjp_bound(losses, np.ones(1), a) > 0).all()
+
+
 def test_many_rows_are_bounded_as_each_alone():
     x = np.array([[0.5, -2.25, 3.0], [1.0, -1.5, 2.5], [-1.0, 0.0, 1.0]])
     target, d = np.array([2, 0, 1]), np.array([[1.0], [-3.0], [0.25]])
