@@ -153,7 +153,7 @@ def bench(session: nox.Session) -> None:
     install(session, "-e", ".[torch,peers]")
     session.run("python", "benchmarks/reference_speed.py")
     session.run("python", "benchmarks/attention_bounds.py")
-    for program in ("fast_oracle", "attention_oracle", "exact_products", "numba_kernels"):
+    for program in ("fast_oracle", "attention_oracle", "exact_products", "numba_kernels", "hierarchical"):
         session.run("python", f"benchmarks/{program}.py", *session.posargs)
 
 

@@ -8,9 +8,10 @@ arrays of harmless numbers.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,14 +21,14 @@ from softcert.backends.convert import NotAnArrayError, as_result, present, same_
 from softcert.backends.device_clock import replayed
 from softcert.backends.exception_text import UnsupportedError, call_foreign
 from softcert.backends.guarded import guarded
-from softcert.backends.ops import OPERANDS
+from softcert.backends.ops import OPERANDS, REDUCING_OPS, ROW_OPTIONS
 from softcert.backends.signature import Form, Role, read_forms
 from softcert.backends.types import Array
 
 
 @dataclass
 class AdaptedKernel:
-    """A kernel `(*operands, axis=-1, beta=None) -> ndarray` over a function of another convention.
+    """A kernel `(*operands, axis=-1, **options) -> ndarray` over a function of another convention.
 
     Attributes
     ----------
@@ -54,20 +55,26 @@ class AdaptedKernel:
         """Whether the function takes an inverse temperature."""
         return self.forms[0].has("beta")
 
-    def __call__(self, *operands: Array, axis: int = -1, beta: float | None = None) -> Array:
-        """Result of the function for operands (..., n, ...) of one dtype.
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Keywords of `ROW_OPTIONS` that the function takes."""
+        return tuple(name for name in ROW_OPTIONS.get(self.op, ()) if self.forms[0].has(name))
+
+    def __call__(self, *operands: Array, axis: int = -1, **options: float) -> Array:
+        """Result of the function for operands (..., n, ...) of one dtype; options are those of the op.
 
         Raises
         ------
         NotAnArrayError : the function returned something else than numbers.
-        UnsupportedError : `beta` was asked of a function that takes none.
+        UnsupportedError : an option was asked of a function that does not take it.
         """
-        if beta is not None and not self.beta:
-            raise UnsupportedError(f"{self.op} takes no beta")
+        lacking = sorted(set(options) - set(self.options))
+        if lacking:
+            raise UnsupportedError(f"{self.op} takes no {lacking[0]}")
         plan = self.prepare(*operands)
         if plan[0].has("axis"):
-            return self._invoke(plan, operands, axis, beta)
-        return self._without_axis(plan, operands, axis, beta)
+            return self._invoke(plan, operands, axis, options)
+        return self._without_axis(plan, operands, axis, options)
 
     def prepare(self, *operands: Array) -> tuple[Form, str]:
         """Find out how the function is called for operands like these, if that is not known yet."""
@@ -87,11 +94,12 @@ class AdaptedKernel:
         plan: tuple[Form, str],
         operands: tuple[Array, ...],
         axis: int = -1,
-        beta: float | None = None,
+        options: Mapping[str, float] = MappingProxyType({}),
     ) -> Array:
         form, arrays = plan
         given: dict[Role, Any] = {k: present(operand, arrays) for k, operand in enumerate(operands)}
-        given |= {"axis": axis, "beta": 1.0 if beta is None else beta}
+        given["axis"] = axis
+        given.update({**ROW_OPTIONS.get(self.op, {}), **options})
         buffer = _buffer(operands[0], axis, self.op) if form.has("out") else None
         if buffer is not None:
             given["out"] = present(buffer, arrays)
@@ -134,7 +142,7 @@ class AdaptedKernel:
             return None
 
     def _without_axis(
-        self, plan: tuple[Form, str], operands: tuple[Array, ...], axis: int, beta: float | None
+        self, plan: tuple[Form, str], operands: tuple[Array, ...], axis: int, options: Mapping[str, float]
     ) -> Array:
         """Call along the last axis, with as many dimensions at once as the function takes.
 
@@ -148,12 +156,12 @@ class AdaptedKernel:
         shape = moved[0].shape
         only = self._only_rank(plan, len(shape), moved[0].dtype)
         if only is None:
-            result = self._invoke(plan, moved, beta=beta)
+            result = self._invoke(plan, moved, options=options)
         elif only == 1:
-            result = self._by_rows(plan, moved, beta)
+            result = self._by_rows(plan, moved, options)
         else:
             rows = (1,) * (only - 2) + (math.prod(shape[:-1]), shape[-1])
-            result = self._invoke(plan, tuple(o.reshape(rows) for o in moved), beta=beta)
+            result = self._invoke(plan, tuple(o.reshape(rows) for o in moved), options=options)
             result = result.reshape(shape[:-1] + result.shape[only - 1 :])
         return np.moveaxis(result, -1, axis) if result.shape == shape else result
 
@@ -167,14 +175,16 @@ class AdaptedKernel:
             return None
         return next((k for k in candidates if self._takes(plan, k, dtype)), None)
 
-    def _by_rows(self, plan: tuple[Form, str], operands: tuple[Array, ...], beta: float | None) -> Array:
+    def _by_rows(
+        self, plan: tuple[Form, str], operands: tuple[Array, ...], options: Mapping[str, float]
+    ) -> Array:
         batch, length = operands[0].shape[:-1], operands[0].shape[-1]
         results = [
-            self._invoke(plan, tuple(operand[index] for operand in operands), beta=beta)
+            self._invoke(plan, tuple(operand[index] for operand in operands), options=options)
             for index in np.ndindex(batch)
         ]
         if not results:
-            row: tuple[int, ...] = () if self.op == "logsumexp" else (length,)
+            row: tuple[int, ...] = () if self.op in REDUCING_OPS else (length,)
             return np.empty(batch + row, dtype=operands[0].dtype)
         if len({result.shape for result in results}) > 1:
             raise NotAnArrayError("the kernel's results for rows of one length have different shapes")
@@ -191,13 +201,13 @@ class AdaptedKernel:
 
 def _buffer(operand: Array, axis: int, op: str) -> Array:
     """An output buffer full of NaN, so that an element left unwritten shows."""
-    shape = np.delete(operand.shape, axis) if op == "logsumexp" else operand.shape
+    shape = np.delete(operand.shape, axis) if op in REDUCING_OPS else operand.shape
     return np.full(shape, np.nan, dtype=operand.dtype)
 
 
 def _of_nothing(result: Array, shape: tuple[int, ...], axis: int, op: str) -> Array:
     """The empty result in the shape that it has for operands of a shape, if it can have it."""
-    expected = tuple(np.delete(shape, axis)) if op == "logsumexp" else shape
+    expected = tuple(np.delete(shape, axis)) if op in REDUCING_OPS else shape
     return result.reshape(expected) if math.prod(expected) == 0 else result
 
 

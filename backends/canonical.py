@@ -1,6 +1,6 @@
 """Calls in the one form that subjects of other languages take: C order, last axis, every axis there.
 
-Softmax ops go on arrays (rows, n). Attention goes on (batch, heads, queries, features) and the like, its
+Ops of rows go on arrays (rows, n). Attention goes on (batch, heads, queries, features) and the like, its
 mask spread over all of (batch, heads, queries, keys); merges on (rows, columns) and (rows,).
 """
 
@@ -19,7 +19,9 @@ from softcert.backends.ops import (
     AXES,
     DTYPES,
     OPERANDS,
+    REDUCING_OPS,
     RESULTS,
+    ROW_OPTIONS,
     operand_dtype,
     takes_scores,
 )
@@ -38,7 +40,7 @@ class Problem:
     dtype : its dtype, a name of `DTYPES`; that of lse may differ.
     operands : C-contiguous arrays in the order of `OPERANDS`.
     results : name, dtype name and shape of each result, in order.
-    params : `beta` of softmax; `scale` and `causal` of attention.
+    params : those of `ROW_OPTIONS`, each with a value; `scale` and `causal` of attention.
     mask : booleans (True: visible) or numbers of `dtype` that are added to scores.
     """
 
@@ -119,16 +121,14 @@ def pose(op: str, operands: Sequence[Array], **params: Any) -> tuple[Problem, li
 
 
 def _pose_rows(
-    op: str, dtype: str, operands: Sequence[Array], axis: int = -1, beta: float | None = None
+    op: str, dtype: str, operands: Sequence[Array], axis: int = -1, **options: float
 ) -> tuple[Problem, list[Shape]]:
     moved = [np.moveaxis(operand, axis, -1) for operand in operands]
     *batch, n = moved[0].shape
     rows = math.prod(batch)
     given = tuple(np.ascontiguousarray(operand).reshape(rows, n) for operand in moved)
-    reduced = op == "logsumexp"
-    params: dict[str, float | bool] = {}
-    if op == "softmax":
-        params["beta"] = 1.0 if beta is None else float(beta)
+    reduced = op in REDUCING_OPS
+    params = {name: float(options.get(name, usual)) for name, usual in ROW_OPTIONS.get(op, {}).items()}
     results = ((op, dtype, (rows,) if reduced else (rows, n)),)
     return Problem(op, dtype, given, results, params), [tuple(batch) if reduced else (*batch, n)]
 

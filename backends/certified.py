@@ -56,6 +56,26 @@ def softmax_jvp(y: Array, dx: Array, axis: int = -1) -> Array:
     return softmax_vjp(y, dx, axis)
 
 
+def sparsemax(x: Array, axis: int = -1) -> Array:
+    """Sparsemax along an axis, correctly rounded; of the shape and dtype of `x`."""
+    return _rounded(reference.sparsemax, x, axis=axis)
+
+
+def sparsemax_vjp(y: Array, dy: Array, axis: int = -1) -> Array:
+    """Product with the Jacobian of sparsemax at the output y, correctly rounded; of y's shape and dtype."""
+    return _rounded(reference.sparsemax_vjp, y, dy, axis=axis)
+
+
+def entmax(x: Array, axis: int = -1, alpha: float = 1.5) -> Array:
+    """Entmax of an order along an axis, correctly rounded; of the shape and dtype of `x`."""
+    return _rounded(reference.entmax, x, axis=axis, alpha=alpha)
+
+
+def entmax_vjp(y: Array, dy: Array, axis: int = -1, alpha: float = 1.5) -> Array:
+    """Product with the Jacobian of entmax at the output y, correctly rounded; of y's shape and dtype."""
+    return _rounded(reference.entmax_vjp, y, dy, axis=axis, alpha=alpha)
+
+
 def attention(
     q: Array,
     k: Array,
@@ -127,6 +147,10 @@ def certified_backend() -> Backend:
             "logsumexp": logsumexp,
             "softmax_vjp": softmax_vjp,
             "softmax_jvp": softmax_jvp,
+            "sparsemax": sparsemax,
+            "sparsemax_vjp": sparsemax_vjp,
+            "entmax": entmax,
+            "entmax_vjp": entmax_vjp,
             "attention": attention,
             "attention_lse": attention_lse,
             "attention_vjp": attention_vjp,

@@ -62,7 +62,8 @@ class Contract:
     exp_ulp : largest error of the exponential (and logarithm), in ulps of the format computed in.
     form : "division" promises exp(x - max) / sum, whose error does not grow with an offset common to
         the whole row; "any" also allows a change of base before the subtraction and exp(x - lse), of
-        attention weights exp(score - lse).
+        attention weights exp(score - lse). Of sparsemax and entmax, "division" promises that the maximum is
+        subtracted first.
     flush_subnormals : subnormal results may become zero.
     nan : "propagate", a NaN in the row makes the whole row NaN; "any" promises nothing.
     plus_inf : "nan", a +inf logit gives NaN at its own place; "any" promises nothing.

@@ -53,7 +53,7 @@ class Description:
     dtypes : the dtypes that it declares.
     contract : its promises.
     beta : whether its softmax takes an inverse temperature.
-    options : which keywords each op of attention takes, of `ATTENTION_OPTIONS`.
+    options : which keywords each op takes, of those of `options_known`; `beta` says it of softmax.
     memory_seen : what memory a call takes can be measured; not where another program computes.
     versions : python, numpy and the subject's own libraries.
     machine : facts on which results may depend: system, architecture, processor, cpus, libc.

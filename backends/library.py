@@ -16,7 +16,7 @@ from softcert.backends.canonical import CanonicalKernel, Outcome, Problem
 from softcert.backends.declaration import OF_LIBRARIES, read_declaration
 from softcert.backends.guarded import GuardedResult
 from softcert.backends.modules import expanded
-from softcert.backends.ops import DTYPES, OPERANDS, OPS, RESULTS, takes_scores
+from softcert.backends.ops import DTYPES, OPERANDS, OPS, RESULTS, ROW_OPTIONS, takes_scores
 from softcert.backends.types import Array, Backend, as_dtype
 from softcert.errors import SubjectError
 
@@ -130,7 +130,7 @@ def _dimensions(problem: Problem) -> list[Any]:
     """What goes between the dtype and the arrays."""
     if not takes_scores(problem.op):
         rows, n = problem.operands[0].shape
-        return [rows, n, *([problem.params["beta"]] if "beta" in problem.params else [])]
+        return [rows, n, *(problem.params[name] for name in ROW_OPTIONS.get(problem.op, ()))]
     q, k, v = problem.operands[:3]
     sizes = (*q.shape[:2], k.shape[1], q.shape[2], k.shape[2], q.shape[3], v.shape[3])
     kind, address = _mask(problem.mask)
@@ -229,5 +229,5 @@ def _argument_types(op: str) -> list[Any]:
     arrays = [ctypes.c_void_p] * (len(OPERANDS[op]) + len(RESULTS.get(op, (op,))))
     if takes_scores(op):
         return [ctypes.c_int32, ctypes.POINTER(_AttentionCall), *arrays]
-    beta = [ctypes.c_double] if op == "softmax" else []
-    return [ctypes.c_int32, ctypes.c_int64, ctypes.c_int64, *beta, *arrays]
+    options = [ctypes.c_double] * len(ROW_OPTIONS.get(op, ()))
+    return [ctypes.c_int32, ctypes.c_int64, ctypes.c_int64, *options, *arrays]

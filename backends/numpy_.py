@@ -7,12 +7,11 @@ inputs are computed and summed in float32 and rounded once at the end.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from softcert.backends import numpy_attention, numpy_standard
+from softcert.backends import numpy_attention, numpy_sparse, numpy_standard
 from softcert.backends.contract import Contract
+from softcert.backends.numpy_rounding import narrow, widen
 from softcert.backends.ops import DTYPES
 from softcert.backends.types import Array, Backend
 
@@ -145,7 +144,7 @@ def naive_logsumexp(x: Array, axis: int = -1) -> Array:
 
 
 def numpy_backend() -> Backend:
-    """Backend `numpy`: the safe kernels of this module and of `numpy_attention`, in every dtype."""
+    """Backend `numpy`: the safe kernels here, in `numpy_sparse` and in `numpy_attention`, in every dtype."""
     return Backend(
         name="numpy",
         ops={
@@ -154,6 +153,10 @@ def numpy_backend() -> Backend:
             "logsumexp": logsumexp,
             "softmax_vjp": softmax_vjp,
             "softmax_jvp": softmax_jvp,
+            "sparsemax": numpy_sparse.sparsemax,
+            "sparsemax_vjp": numpy_sparse.sparsemax_vjp,
+            "entmax": numpy_sparse.entmax,
+            "entmax_vjp": numpy_sparse.entmax_vjp,
             "attention": numpy_attention.attention,
             "attention_lse": numpy_attention.attention_lse,
             "attention_vjp": numpy_attention.attention_vjp,
@@ -197,13 +200,3 @@ def _exponents(x: Array, axis: int, beta: float) -> Array:
     # In binary64 so that beta itself is not rounded to a narrower format.
     product: Array = np.multiply(x * x.dtype.type(half) - pivot * x.dtype.type(half), scale, dtype=np.float64)
     return product.astype(x.dtype, copy=False)
-
-
-def widen(x: Array) -> Array:
-    """`x` in the format computed in: float32 for 16-bit formats, else its own."""
-    return x.astype(np.float32) if x.dtype.itemsize == 2 else x
-
-
-def narrow(result: Array, like: np.ndarray[Any, Any]) -> Array:
-    """`result` rounded to the dtype of `like`."""
-    return result.astype(like.dtype, copy=False)

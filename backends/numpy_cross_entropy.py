@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from softcert.backends.numpy_ import narrow, widen
+from softcert.backends.numpy_rounding import narrow, widen
 from softcert.backends.types import Array
 
 

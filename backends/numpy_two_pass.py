@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from softcert.backends.contract import Contract
-from softcert.backends.numpy_ import narrow, softmax_jvp, softmax_vjp, widen
+from softcert.backends.numpy_ import softmax_jvp, softmax_vjp
+from softcert.backends.numpy_rounding import narrow, widen
 from softcert.backends.numpy_scores import blocks, finite
 from softcert.backends.ops import DTYPES
 from softcert.backends.types import Array, Backend

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-#: The operands of each op, in the order in which a kernel takes them. Those of the softmax ops are all of
+#: The operands of each op, in the order in which a kernel takes them. Those of an op of rows are all of
 #: one shape (..., n, ...) along `axis`; those of attention have the axes that `AXES` names.
 OPERANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -14,6 +14,10 @@ OPERANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "logsumexp": ("x",),
         "softmax_vjp": ("y", "dy"),
         "softmax_jvp": ("y", "dx"),
+        "sparsemax": ("x",),
+        "sparsemax_vjp": ("y", "dy"),
+        "entmax": ("x",),
+        "entmax_vjp": ("y", "dy"),
         "attention": ("q", "k", "v"),
         "attention_lse": ("q", "k", "v"),
         "attention_vjp": ("q", "k", "v", "out", "lse", "dout"),
@@ -21,7 +25,7 @@ OPERANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 OPS: tuple[str, ...] = tuple(OPERANDS)
-#: What each op of attention gives back, in order; every softmax op gives one array.
+#: What each op of attention gives back, in order; every op of rows gives one array.
 RESULTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "attention": ("out",),
@@ -31,7 +35,13 @@ RESULTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 ATTENTION_OPS: tuple[str, ...] = tuple(RESULTS)
-SOFTMAX_OPS: tuple[str, ...] = tuple(op for op in OPS if op not in RESULTS)
+ROW_OPS: tuple[str, ...] = tuple(op for op in OPS if op not in RESULTS)
+#: Those whose result lacks `axis`.
+REDUCING_OPS: frozenset[str] = frozenset({"logsumexp"})
+#: Keywords of the ops of rows that change what is computed, with the value that goes without saying.
+ROW_OPTIONS: Mapping[str, Mapping[str, float]] = MappingProxyType(
+    {"softmax": {"beta": 1.0}, "entmax": {"alpha": 1.5}, "entmax_vjp": {"alpha": 1.5}}
+)
 #: The last axes of each array of attention: H heads of q and G of k and v, L queries, S keys, D features,
 #: E columns of v. Axes before these are batches, alike in all arrays; an array without batches may lack
 #: the axis of heads too.
@@ -77,3 +87,8 @@ def operand_dtypes(op: str, dtype: str) -> tuple[str, ...]:
 def takes_scores(op: str) -> bool:
     """Whether an op takes q, k and v, and with them the keywords of attention."""
     return op in ATTENTION_OPS and op != "attention_merge"
+
+
+def options_known(op: str) -> tuple[str, ...]:
+    """Keywords, `axis` apart, that an op has and a subject may lack."""
+    return ATTENTION_OPTIONS if takes_scores(op) else tuple(ROW_OPTIONS.get(op, ()))

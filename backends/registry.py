@@ -58,6 +58,7 @@ REGISTERED: Mapping[str, Registered] = MappingProxyType(
             "certified:certified_backend", ("flint", "mpmath"), "pip install softcert", "python-flint"
         ),
         "cupy": Registered("cupy_:cupy_backend", ("cupy",), "pip install cupy-cuda12x", gpu=True),
+        "entmax": Registered("entmax_:entmax_backend", ("entmax", "torch"), _PEERS),
         "flash-attn": Registered(
             "flash_attn_:flash_attn_backend",
             ("flash_attn", "torch"),

@@ -6,10 +6,11 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import Parameter
+from itertools import chain
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
-from softcert.backends.ops import OPERANDS
+from softcert.backends.ops import OPERANDS, ROW_OPTIONS
 from softcert.errors import SubjectError
 
 AXIS_NAMES = ("axis", "dim")
@@ -21,10 +22,12 @@ _ALIASES: Mapping[str, frozenset[str]] = MappingProxyType(
         "dx": frozenset({"dx", "tangent", "direction", "xdot"}),
     }
 )
+#: Names that are options of some op, and an operand of none.
+_OPTION_NAMES = frozenset(chain.from_iterable(ROW_OPTIONS.values()))
 _POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 
-#: What an argument is: the operand of that place, or one of these.
-Role = int | Literal["axis", "beta", "out", "default"]
+#: What an argument is: the operand of that place, or "axis", "out", "default" or an option of the op.
+Role = int | str
 
 
 @dataclass(frozen=True)
@@ -87,11 +90,11 @@ def _roles(named: Sequence[Parameter], op: str, *, variadic: bool) -> dict[str, 
     axis = next((name for name in AXIS_NAMES if name in {p.name for p in named}), None)
     if axis is not None:
         roles[axis] = "axis"
-    if op == "softmax" and any(p.name == "beta" for p in named):
-        roles["beta"] = "beta"
+    names = {p.name for p in named}
+    roles |= {option: option for option in ROW_OPTIONS.get(op, ()) if option in names}
     if any(p.name == "out" and p.default is Parameter.empty for p in named):
         roles["out"] = "out"
-    others = [p for p in named if p.name not in roles and p.name not in (*AXIS_NAMES, "beta")]
+    others = [p for p in named if p.name not in roles and p.name not in (*AXIS_NAMES, *_OPTION_NAMES)]
     roles |= _operands(others, op, variadic=variadic)
     for parameter in named:
         if parameter.default is Parameter.empty and parameter.name not in roles:

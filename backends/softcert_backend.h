@@ -67,6 +67,18 @@ SOFTCERT_EXPORT int softcert_softmax_vjp(int32_t dtype, int64_t rows, int64_t n,
 SOFTCERT_EXPORT int softcert_softmax_jvp(int32_t dtype, int64_t rows, int64_t n,
                                          const void *y, const void *dx, void *dy);
 
+/* Sparsemax, the nearest point of the simplex: y = max(x - tau, 0), tau such that y sums to 1. */
+SOFTCERT_EXPORT int softcert_sparsemax(int32_t dtype, int64_t rows, int64_t n, const void *x, void *y);
+/* dx = s (dy - sum s dy / sum s), from the y given: s = 1 where y > 0, else 0. */
+SOFTCERT_EXPORT int softcert_sparsemax_vjp(int32_t dtype, int64_t rows, int64_t n,
+                                           const void *y, const void *dy, void *dx);
+/* y = max((alpha - 1) x - tau, 0)^(1 / (alpha - 1)), alpha > 1. UNSUPPORTED is an answer to an alpha. */
+SOFTCERT_EXPORT int softcert_entmax(int32_t dtype, int64_t rows, int64_t n, double alpha,
+                                    const void *x, void *y);
+/* As sparsemax_vjp with s = y^(2 - alpha) where y > 0. */
+SOFTCERT_EXPORT int softcert_entmax_vjp(int32_t dtype, int64_t rows, int64_t n, double alpha,
+                                        const void *y, const void *dy, void *dx);
+
 /* --- attention ------------------------------------------------------------------------------------- */
 
 enum { SOFTCERT_MASK_NONE = 0, SOFTCERT_MASK_BOOLEAN = 1, SOFTCERT_MASK_ADDITIVE = 2 };

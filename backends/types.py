@@ -51,8 +51,8 @@ class Backend:
     Attributes
     ----------
     name : how reports call it.
-    ops : kernels by op name; each takes ndarrays, and the keywords `axis` (and `beta`, softmax only) or those
-        of attention, of which an attribute `options` of the kernel may name fewer.
+    ops : kernels by op name; each takes ndarrays, and `axis` and the keywords of `ROW_OPTIONS`, or those of
+        attention; an attribute `options` of the kernel may name fewer.
     dtypes : the dtypes that it declares to take.
     contract : its promises.
     beta : whether its softmax takes an inverse temperature.
@@ -83,10 +83,10 @@ class Call:
     Attributes
     ----------
     op : a key of `OPERANDS`.
-    operands : one array per operand of the op; of one dtype and shape for the ops of softmax, of the shapes
+    operands : one array per operand of the op; of one dtype and shape for the ops of rows, of the shapes
         of `AXES` for those of attention, lse in the dtype of `lse_dtype`.
-    params : keywords of the kernel: `axis` always, `beta` where it is not 1; for attention `scale` and
-        `causal` where they are not the default.
+    params : keywords of the kernel: `axis` always; of `ROW_OPTIONS`, `scale` and `causal` those that are not
+        the default.
     mask : of attention; booleans or numbers that are added to scores.
     layout : how the operands lie in memory when the kernel sees them, one of `LAYOUTS`.
     repeat : how often to call in a row on the same operands.

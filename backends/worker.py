@@ -23,7 +23,7 @@ import numpy as np
 from softcert.backends import command, fpenv, wire
 from softcert.backends.contract import Contract
 from softcert.backends.loading import load
-from softcert.backends.ops import ATTENTION_OPTIONS, takes_scores
+from softcert.backends.ops import options_known
 from softcert.backends.session import Session
 from softcert.backends.types import Array, Backend, Call, Failure, Kernel, Reply
 from softcert.errors import SubjectError
@@ -101,7 +101,7 @@ def description_of(backend: Backend) -> dict[str, Any]:
         "assumed": backend.assumed,
         "contract": backend.contract.to_mapping(),
         "beta": backend.beta,
-        "options": {op: list(options_of(kernel)) for op, kernel in backend.ops.items() if takes_scores(op)},
+        "options": {op: list(options_of(op, kernel)) for op, kernel in backend.ops.items()},
         "memory_seen": not command.commands_of(backend),
         "versions": {
             "python": platform.python_version(),
@@ -113,9 +113,9 @@ def description_of(backend: Backend) -> dict[str, Any]:
     }
 
 
-def options_of(kernel: Kernel) -> tuple[str, ...]:
-    """Which of `ATTENTION_OPTIONS` a kernel takes: all, where it says nothing of them."""
-    return tuple(getattr(kernel, "options", ATTENTION_OPTIONS))
+def options_of(op: str, kernel: Kernel) -> tuple[str, ...]:
+    """Which keywords of its op a kernel takes: all, where it says nothing of them."""
+    return tuple(getattr(kernel, "options", options_known(op)))
 
 
 def machine_facts() -> dict[str, str]:

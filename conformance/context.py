@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from softcert import reference
 from softcert.backends import Description
 from softcert.backends.contract import Contract
-from softcert.backends.ops import ATTENTION_OPS
+from softcert.backends.ops import ATTENTION_OPS, REDUCING_OPS, ROW_OPTIONS
 from softcert.backends.types import Call
+from softcert.conformance.bounds import entmax as entmax_bounds
 from softcert.conformance.bounds import softmax as bounds
 from softcert.conformance.bounds.arithmetic import Arithmetic, arithmetic
 from softcert.conformance.bounds.attention_arithmetic import AttentionArithmetic
@@ -25,7 +26,7 @@ from softcert.conformance.judging.attention_truth import (
     attention_truth,
     remade_truth,
 )
-from softcert.conformance.spec import DERIVATIVE_OPS, rows_last
+from softcert.conformance.spec import rows_last
 from softcert.reference import Enclosure
 
 Float = NDArray[np.float64]
@@ -48,7 +49,7 @@ class Context:
     beta : whether its softmax takes an inverse temperature.
     ops : every op that the subject has.
     thorough : the profile's effort, a multiple of the quick profile's.
-    lacks : features of attention that the subject refuses, and in which words.
+    lacks : features of the op that the subject refuses, and in which words.
     memory_seen : what memory a call takes can be measured.
     remembered : how many truths it remembers.
     """
@@ -120,24 +121,65 @@ class Context:
             with np.errstate(over="ignore"):
                 return self.absolute_bound(call) / ulp
         axis = int(call.params["axis"])
-        bound = bounds.softmax_bound(self._rows(call), self.arithmetic, rows_last(ulp, axis))
+        bound = bounds.softmax_bound(self.rows(call), self.arithmetic, rows_last(ulp, axis))
         return np.moveaxis(bound, -1, axis)
 
     def absolute_bound(self, call: Call) -> Float:
-        """Absolute bound of the error of each result of an op other than softmax."""
-        axis = int(call.params["axis"])
-        a = self.arithmetic
-        if call.op in DERIVATIVE_OPS:
-            y, dy = (rows_last(operand, axis).astype(np.float64) for operand in call.operands)
-            return np.moveaxis(bounds.vjp_bound(y, dy, a), -1, axis)
-        if call.op == "logsumexp":
-            return bounds.logsumexp_bound(self._rows(call), a)[..., 0]
-        return np.moveaxis(bounds.log_softmax_bound(self._rows(call), a), -1, axis)
+        """Absolute bound of the error of each result of an op of rows other than softmax."""
+        bound = _ABSOLUTE[call.op](self, call)
+        return bound[..., 0] if call.op in REDUCING_OPS else np.moveaxis(bound, -1, int(call.params["axis"]))
 
-    def _rows(self, call: Call) -> bounds.Rows:
+    def rows(self, call: Call) -> bounds.Rows:
+        """Facts of the logits of a call, the reduced axis last."""
         x = rows_last(call.operands[0], int(call.params["axis"])).astype(np.float64)
         one_pass = not self.arithmetic.division
         return bounds.rows_of(x, float(call.params.get("beta", 1.0)), any_order=one_pass)
+
+
+def _log_softmax_bound(context: Context, call: Call) -> Float:
+    return bounds.log_softmax_bound(context.rows(call), context.arithmetic)
+
+
+def _logsumexp_bound(context: Context, call: Call) -> Float:
+    return bounds.logsumexp_bound(context.rows(call), context.arithmetic)
+
+
+def _softmax_product_bound(context: Context, call: Call) -> Float:
+    return bounds.vjp_bound(*_numbers(call), context.arithmetic)
+
+
+def _sparse_bound(context: Context, call: Call) -> Float:
+    p = rows_last(context.truth(call).to_float64(), int(call.params["axis"]))
+    shares = entmax_bounds.shares_of(context.rows(call), p, order_of(call))
+    return entmax_bounds.entmax_bound(shares, context.arithmetic)
+
+
+def _sparse_product_bound(context: Context, call: Call) -> Float:
+    return entmax_bounds.entmax_vjp_bound(*_numbers(call), order_of(call), context.arithmetic)
+
+
+def _numbers(call: Call) -> tuple[Float, Float]:
+    y, dy = (rows_last(a, int(call.params["axis"])).astype(np.float64) for a in call.operands)
+    return y, dy
+
+
+def order_of(call: Call) -> float:
+    """The alpha of a call of sparsemax, entmax or their derivatives."""
+    usual = ROW_OPTIONS.get(call.op, {"alpha": 2.0})["alpha"]
+    return float(call.params.get("alpha", usual))
+
+
+#: Absolute bounds of each op of rows but softmax, whose bound is relative; the reduced axis last.
+_ABSOLUTE: Mapping[str, Callable[[Context, Call], Float]] = {
+    "log_softmax": _log_softmax_bound,
+    "logsumexp": _logsumexp_bound,
+    "softmax_vjp": _softmax_product_bound,
+    "softmax_jvp": _softmax_product_bound,
+    "sparsemax": _sparse_bound,
+    "sparsemax_vjp": _sparse_product_bound,
+    "entmax": _sparse_bound,
+    "entmax_vjp": _sparse_product_bound,
+}
 
 
 def evaluate(call: Call, contract: Contract, method: str | None = None) -> tuple[Enclosure, ...]:

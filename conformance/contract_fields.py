@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from softcert.backends.contract import Contract
-from softcert.backends.ops import ATTENTION_OPS, DTYPES, OPS, SOFTMAX_OPS
+from softcert.backends.ops import ATTENTION_OPS, DTYPES, OPS, ROW_OPS
 from softcert.conformance.bounds.arithmetic import default_accumulator
 from softcert.conformance.spec import FORWARD_OPS
 from softcert.reference import format_of
@@ -22,6 +22,7 @@ _BOUNDED = (
     "attention",
     "attention-gradient",
     "bias",
+    "boltzmann",
     "jacobian",
     "limits",
     "luce",
@@ -156,7 +157,7 @@ def _arithmetic(dtypes: Sequence[str]) -> tuple[ContractField, ...]:
         ContractField("flush_subnormals", (False, True), _SMALLEST),
         ContractField("compute", _formats(own), _BOUNDED),
         ContractField("accumulator", _formats(sums), _BOUNDED),
-        ContractField("form", ("division", "any"), _BOUNDED, (*SOFTMAX_OPS, *_FORWARD_ATTENTION)),
+        ContractField("form", ("division", "any"), _BOUNDED, (*ROW_OPS, *_FORWARD_ATTENTION)),
         ContractField("attention_weights", _formats(own), _BOUNDED, _SCORES),
         ContractField("attention_scores", _formats(sums, widest=None), _BOUNDED, _SCORES),
         ContractField("attention_inputs", _formats(sums, widest=None), _BOUNDED, _SCORES),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from softcert.backends.ops import DTYPES, OPERANDS, OPS
+from softcert.backends.ops import DTYPES, OPERANDS, OPS, ROW_OPS
 from softcert.backends.types import Array, Output
 
 if TYPE_CHECKING:
@@ -17,10 +17,18 @@ if TYPE_CHECKING:
     from softcert.conformance.context import Context
     from softcert.conformance.model import Judgement, Trial
 
-#: The ops that take logits, and those that take a probability vector and a tangent or cotangent.
+#: The ops of softmax that take logits, and those that take a probability vector and a tangent or cotangent.
 FORWARD_OPS = ("softmax", "log_softmax", "logsumexp")
 DERIVATIVE_OPS = ("softmax_vjp", "softmax_jvp")
-ALL_OPS = (*FORWARD_OPS, *DERIVATIVE_OPS)
+#: The same of its sparse relatives, and of both.
+SPARSE_OPS = ("sparsemax", "entmax")
+SPARSE_DERIVATIVE_OPS = ("sparsemax_vjp", "entmax_vjp")
+LOGIT_OPS = (*FORWARD_OPS, *SPARSE_OPS)
+PRODUCT_OPS = (*DERIVATIVE_OPS, *SPARSE_DERIVATIVE_OPS)
+#: Those whose result is a probability vector.
+SIMPLEX_OPS = ("softmax", *SPARSE_OPS)
+#: Every op that acts on each row alone, for clauses that look at rows.
+ALL_OPS = ROW_OPS
 #: Every op, for clauses that look at how a call behaves.
 EVERY_OP = OPS
 #: The ops of attention that take scores forward.
@@ -43,6 +51,7 @@ class Seedling:
     axis : the reduced axis.
     layout : how the operands lie in memory.
     family : the family of inputs that they were drawn from.
+    options : keywords of the op beside beta and those of attention, where they are not the usual ones.
     mask, scale, causal : of attention.
     extra : JSON-ready facts for the clause that grows the trial (a shift, a subset, a permutation seed).
     """
@@ -56,6 +65,7 @@ class Seedling:
     mask: Array | None = None
     scale: float | None = None
     causal: bool = False
+    options: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -78,7 +88,7 @@ class Seedling:
         given = self.operands if self.mask is None else (*self.operands, self.mask)
         arrays = tuple((a.dtype.str, a.shape, a.tobytes()) for a in given)
         options = (self.beta, self.axis, self.scale, self.causal, self.layout)
-        return (arrays, options, tuple(sorted(self.extra.items())))
+        return (arrays, options, tuple(sorted(self.extra.items())), tuple(sorted(self.options.items())))
 
 
 Grow = Callable[[Seedling, "Context"], "Trial | None"]

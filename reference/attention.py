@@ -53,6 +53,9 @@ class AttentionOracle(Protocol):
     def tails(self, row: ScoreRow, columns: list[Column], prec: int) -> list[Interval]:
         """Each column's output minus its mean."""
 
+    def shares(self, row: ScoreRow, prec: int) -> list[Interval]:
+        """Softmax at each distinct score."""
+
     def logsumexp(self, row: ScoreRow, prec: int) -> Interval:
         """lse of one query."""
 

@@ -68,6 +68,14 @@ def _combined(terms: Iterable[tuple[Score, Fraction]], radicand: int, wp: int) -
     return sum((_ball(c) * _exp(t, radicand, wp) for t, c in terms if c), arb(0))
 
 
+def shares(row: ScoreRow, prec: int) -> list[Interval]:
+    """Softmax at each distinct score; relative width about 2**-prec."""
+    wp = _working(len(row.scores), prec)
+    with ctx.workprec(wp):
+        total = _tail(row, wp) + row.counts[row.top]
+        return [_interval(_exp(gap, row.radicand, wp) / total) for gap in row.gaps]
+
+
 def score(number: Score, radicand: int, prec: int) -> Interval:
     """Enclose a score with an absolute width of about 2**-prec of its larger part."""
     with ctx.workprec(prec + 12):

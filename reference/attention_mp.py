@@ -85,6 +85,14 @@ def tails(row: ScoreRow, columns: list[Column], prec: int) -> list[Interval]:
     return [divide(_combined(row.gaps, c.deltas, row.radicand, wp), total, wp) for c in columns]
 
 
+def shares(row: ScoreRow, prec: int) -> list[Interval]:
+    """Softmax at each distinct score; relative width about 2**-prec."""
+    wp = _working(len(row.scores), prec)
+    n = row.counts[row.top]
+    total = add(Interval(n, n, 0), _tail(row, wp), wp)
+    return [divide(_exp(gap, row.radicand, wp), total, wp) for gap in row.gaps]
+
+
 def _combined(exponents: list[Score], coefficients: Sequence[Fraction], radicand: int, wp: int) -> Interval:
     total = ZERO
     for exponent, coefficient in zip(exponents, coefficients, strict=True):

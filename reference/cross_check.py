@@ -9,9 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from softcert.reference.boltzmann import heat_capacity, log_partition_function, mean_energy
 from softcert.reference.cross_entropy import cross_entropy, cross_entropy_vjp
 from softcert.reference.decimals import outward_bounds
+from softcert.reference.differentiated import differentiated_softmax
 from softcert.reference.enclosure import Enclosure
+from softcert.reference.entmax import entmax, entmax_vjp
 from softcert.reference.errors import DomainError, OracleDisagreement
 from softcert.reference.gradients import (
     exact_sum,
@@ -20,10 +23,16 @@ from softcert.reference.gradients import (
     softmax_jvp,
     softmax_vjp,
 )
+from softcert.reference.hierarchical import (
+    hierarchical_log_softmax,
+    hierarchical_log_softmax_vjp,
+    hierarchical_softmax,
+)
 from softcert.reference.interval import Interval
 from softcert.reference.softmax import log_softmax, logsumexp, softmax
+from softcert.reference.sparsemax import sparsemax, sparsemax_vjp
 
-#: Every op of the reference by name.
+#: Every op of the reference that two oracles compute, by name, but those of attention.
 OPS: Mapping[str, Callable[..., Enclosure]] = MappingProxyType(
     {
         "softmax": softmax,
@@ -31,11 +40,22 @@ OPS: Mapping[str, Callable[..., Enclosure]] = MappingProxyType(
         "logsumexp": logsumexp,
         "softmax_vjp": softmax_vjp,
         "softmax_jvp": softmax_jvp,
+        "sparsemax": sparsemax,
+        "sparsemax_vjp": sparsemax_vjp,
+        "entmax": entmax,
+        "entmax_vjp": entmax_vjp,
         "softmax_jacobian": softmax_jacobian,
         "logsumexp_hessian": logsumexp_hessian,
         "exact_sum": exact_sum,
         "cross_entropy": cross_entropy,
         "cross_entropy_vjp": cross_entropy_vjp,
+        "hierarchical_softmax": hierarchical_softmax,
+        "hierarchical_log_softmax": hierarchical_log_softmax,
+        "hierarchical_log_softmax_vjp": hierarchical_log_softmax_vjp,
+        "differentiated_softmax": differentiated_softmax,
+        "log_partition_function": log_partition_function,
+        "mean_energy": mean_energy,
+        "heat_capacity": heat_capacity,
     }
 )
 

@@ -49,6 +49,10 @@ class Fast(Protocol):
         """Every cell rounded to a format, flat, and the places where that is not decided."""
 
 
+#: More than a float64 holds.
+_MIDDLE_BITS = 96
+
+
 class Enclosure:
     """An array whose elements are exact values, each known to lie in an interval proven to hold it.
 
@@ -358,10 +362,13 @@ def _bounds(cells: Cells, k: int, digits: int) -> tuple[str, str]:
 def _middle(value: Interval | float) -> float:
     if isinstance(value, float):
         return value
+    twice = value.lo + value.hi
+    # An integer of thousands of bits has no float of its own, whatever the exponent makes of it.
+    excess = max(0, twice.bit_length() - _MIDDLE_BITS)
     try:
-        return math.ldexp((value.lo + value.hi) / 2, value.exp)
+        return math.ldexp(twice >> excess, value.exp + excess - 1)
     except OverflowError:
-        return 0.0 if value.exp < 0 else math.inf
+        return math.copysign(math.inf, twice)
 
 
 def _width_bits(value: Interval | float) -> float:

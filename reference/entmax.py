@@ -9,20 +9,23 @@ sum is certainly above and below 1.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
+from itertools import takewhile
 from math import isqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from softcert.reference import power_oracle
+from softcert.reference import entmax_mp, power_oracle
 from softcert.reference.cells import Cells
 from softcert.reference.enclosure import Enclosure
 from softcert.reference.errors import DomainError
 from softcert.reference.gradients import paired
 from softcert.reference.interval import ZERO, Interval, from_fraction, multiply
 from softcert.reference.operands import Floats, as_floats, rows_along
+from softcert.reference.oracles import by_mpmath
 from softcert.reference.softmax import (
     axis_restored,
     exact_factor,
@@ -39,15 +42,18 @@ if TYPE_CHECKING:
 #: Where a bracket is parted: the sum is certainly on one side of 1 in all but one of them.
 _PARTS = (Fraction(1, 2), Fraction(5, 16), Fraction(11, 16))
 _ONE_AND_A_HALF = Fraction(3, 2)
+#: Steps from the precision of floats to thousands of bits.
+_NEWTON = 12
 
 
-def entmax(x: ArrayLike, alpha: float | Fraction = 1.5, axis: int = -1) -> Enclosure:
+def entmax(x: ArrayLike, axis: int = -1, alpha: float | Fraction = 1.5, method: str = "auto") -> Enclosure:
     """argmax over p in the simplex of <p, x> + H(p), H the Tsallis entropy of order alpha.
 
     Parameters
     ----------
     x : (..., n) along `axis`, n >= 1, any supported dtype.
     alpha : at least 1, the exact real of the number given.
+    method : "mpmath" for halving with powers by mpmath; "auto", "arb" and "fast" are what is said above.
 
     Returns
     -------
@@ -58,16 +64,21 @@ def entmax(x: ArrayLike, alpha: float | Fraction = 1.5, axis: int = -1) -> Enclo
     ------
     DomainError : alpha < 1 or not finite; x is no array of supported floats, has no such axis, or is empty
         along it.
+    ValueError : no such method.
     """
-    order = order_of(alpha)
+    order, second = order_of(alpha), by_mpmath(method)
     if order == 1:
-        return softmax(x, axis)
+        return softmax(x, axis, method=method)
     if order == 2:
-        return sparsemax(x, axis)
-    return rowwise(x, axis, "entmax", partial(_entmax_row, order=order))
+        return sparsemax(x, axis, method)
+    return rowwise(
+        x, axis, "entmax", partial(_entmax_row, order=order, placed=_halved if second else _placed)
+    )
 
 
-def entmax_vjp(y: ArrayLike, dy: ArrayLike, alpha: float | Fraction = 1.5, axis: int = -1) -> Enclosure:
+def entmax_vjp(
+    y: ArrayLike, dy: ArrayLike, axis: int = -1, alpha: float | Fraction = 1.5, method: str = "auto"
+) -> Enclosure:
     """s_i (dy_i - sum_k s_k dy_k / sum_k s_k), s_i = y_i^(2 - alpha) where y_i > 0 and else 0.
 
     The Jacobian at the output y is diag(s) - s s^T / sum(s), symmetric, so this is the product with a tangent
@@ -75,7 +86,7 @@ def entmax_vjp(y: ArrayLike, dy: ArrayLike, alpha: float | Fraction = 1.5, axis:
 
     Parameters
     ----------
-    y, dy : (..., n) along `axis`, n >= 1, of one shape. alpha : as for `entmax`.
+    y, dy : (..., n) along `axis`, n >= 1, of one shape. alpha, method : as for `entmax`.
 
     Returns
     -------
@@ -85,16 +96,18 @@ def entmax_vjp(y: ArrayLike, dy: ArrayLike, alpha: float | Fraction = 1.5, axis:
     ------
     DomainError : alpha < 1 or not finite; shapes that differ, unsupported dtypes, no such axis or an empty
         one.
+    ValueError : no such method.
     """
-    order = order_of(alpha)
+    order, second = order_of(alpha), by_mpmath(method)
     if order == 2:
-        return sparsemax_vjp(y, dy, axis)
+        return sparsemax_vjp(y, dy, axis, method)
+    product = _product_by_mpmath if second else _product
     outputs, slopes = paired(y, dy, axis)
     (rows, shape), (directions, _) = rows_along(outputs, axis, "y"), rows_along(slopes, axis, "dy")
     prec = first_precision(as_floats(y)[1])
     cells, index = Cells(), np.empty(rows.shape, dtype=np.int64)
     for i, pair in enumerate(zip(rows, directions, strict=True)):
-        index[i] = _product_row(cells, *pair, 2 - order, prec)
+        index[i] = _product_row(cells, *pair, partial(product, exponent=2 - order, prec=prec))
     return Enclosure(cells, axis_restored(index, shape, axis))
 
 
@@ -111,7 +124,9 @@ def order_of(alpha: float | Fraction) -> Fraction:
     return order
 
 
-def _entmax_row(cells: Cells, row: list[float], *, order: Fraction, prec: int) -> list[int]:
+def _entmax_row(
+    cells: Cells, row: list[float], *, order: Fraction, placed: Callable[..., list[int]], prec: int
+) -> list[int]:
     special, finite = specials(row)
     if special is not None:
         return [cells.add_exact(math.nan)] * len(row)
@@ -120,22 +135,62 @@ def _entmax_row(cells: Cells, row: list[float], *, order: Fraction, prec: int) -
     # The largest alone would sum to 1 at tau = -1: what lies as deep has no share.
     values = sorted((v for v, depth in depths.items() if depth > -1), reverse=True)
     counts = [row.count(v) for v in values]
-    places = _placed(cells, [depths[v] for v in values], counts, order, prec)
+    places = placed(cells, [depths[v] for v in values], counts, order, prec)
     zero = cells.add_exact(ZERO)
     return [dict(zip(values, places, strict=True)).get(v, zero) for v in row]
 
 
 def _placed(cells: Cells, depths: list[Fraction], counts: list[int], order: Fraction, prec: int) -> list[int]:
     """Cells of the distinct values that may have a share, the largest first."""
-    if len(depths) == 1:
-        return [cells.add_exact(Fraction(1, counts[0]))]
     if order == _ONE_AND_A_HALF:
         return _placed_by_a_root(cells, depths, counts, prec)
     exponent = 1 / (order - 1)
+    size = _support(depths, counts, exponent, prec)
+    places = [cells.add_exact(ZERO)] * len(depths)
+    places[:size] = _above(cells, depths[:size], counts[:size], exponent, prec)
+    return places
+
+
+def _above(
+    cells: Cells, depths: list[Fraction], counts: list[int], exponent: Fraction, prec: int
+) -> list[int]:
+    """Cells of the distinct values, all of which have a share."""
+    if len(depths) == 1:
+        return [cells.add_exact(Fraction(1, counts[0]))]
     exact = _rational_shares(depths, counts, exponent, prec)
     if exact is not None:
         return [cells.add_exact(share) for share in exact]
     start = cells.add_block(partial(_bracketed, depths, counts, exponent), prec)
+    return list(range(start, start + len(depths)))
+
+
+def _support(depths: list[Fraction], counts: list[int], exponent: Fraction, prec: int) -> int:
+    """How many of the distinct values have a share: those at whose depth the sum is below 1."""
+    low, high = 1, len(depths)
+    while low < high:
+        middle = (low + high + 1) // 2
+        below = _side(depths[: middle - 1], counts, exponent, depths[middle - 1], prec) < 0
+        low, high = (middle, high) if below else (low, middle - 1)
+    return low
+
+
+def _side(depths: list[Fraction], counts: list[int], exponent: Fraction, tau: Fraction, prec: int) -> int:
+    """Sign of the sum of (depth - tau)^exponent, less 1, whatever the precision that takes."""
+    powers = (power_oracle.rational_power(depth - tau, exponent) for depth in depths)
+    known = list(takewhile(lambda power: power is not None, powers))
+    if len(known) == len(depths):
+        terms = (c * p for c, p in zip(counts, known, strict=False) if p is not None)
+        excess = sum(terms, Fraction(-1))
+        return (excess > 0) - (excess < 0)
+    # Radicals of different classes are independent over the rationals: such a sum is not 1.
+    while not (side := power_oracle.sum_against_one(depths, counts[: len(depths)], exponent, tau, prec)):
+        prec *= 2
+    return side
+
+
+def _halved(cells: Cells, depths: list[Fraction], counts: list[int], order: Fraction, prec: int) -> list[int]:
+    """The same by the second path."""
+    start = cells.add_block(partial(entmax_mp.entmax_shares, depths, counts, 1 / (order - 1)), prec)
     return list(range(start, start + len(depths)))
 
 
@@ -222,6 +277,34 @@ def _bracket(
     depths: list[Fraction], counts: list[int], exponent: Fraction, prec: int
 ) -> tuple[Fraction, Fraction]:
     """Two numbers between which the sum falls through 1, about 2^-prec apart."""
+    width = Fraction(1, 1 << prec)
+    tau = _near(depths, counts, exponent)
+    for _ in range(_NEWTON):
+        before, tau = tau, power_oracle.newton_step(depths, counts, exponent, tau, prec + 32)
+        # The error is about the square of the step before.
+        if abs(tau - before) ** 2 < width / 256:
+            ends = tau - width, tau + width
+            sides = [power_oracle.sum_against_one(depths, counts, exponent, end, prec + 32) for end in ends]
+            if sides == [1, -1]:
+                return ends
+    return _halved_bracket(depths, counts, exponent, prec)
+
+
+def _near(depths: list[Fraction], counts: list[int], exponent: Fraction) -> Fraction:
+    """The tau of floats."""
+    offsets, weights, power = np.array([float(d) for d in depths]), np.array(counts), float(exponent)
+    low, high = -1.0, 0.0
+    for _ in range(60):
+        middle = (low + high) / 2.0
+        over = (weights * np.maximum(offsets - middle, 0.0) ** power).sum() > 1.0
+        low, high = (middle, high) if over else (low, middle)
+    return Fraction(low)
+
+
+def _halved_bracket(
+    depths: list[Fraction], counts: list[int], exponent: Fraction, prec: int
+) -> tuple[Fraction, Fraction]:
+    """The same, in any case."""
     low, high = Fraction(-1), Fraction(0)
     while high - low > Fraction(1, 1 << prec):
         for part in _PARTS:
@@ -238,22 +321,42 @@ def _bracket(
 # --- the derivative ------------------------------------------------------------------------------------
 
 
-def _product_row(cells: Cells, outputs: Floats, slopes: Floats, exponent: Fraction, prec: int) -> list[int]:
+def _product_row(
+    cells: Cells,
+    outputs: Floats,
+    slopes: Floats,
+    product: Callable[[Cells, list[Fraction], list[Fraction]], list[int]],
+) -> list[int]:
     support = np.flatnonzero(outputs > 0).tolist()
-    zero = cells.add_exact(ZERO)
     if not (np.isfinite(outputs).all() and np.isfinite(slopes).all() and support):
         return [cells.add_exact(math.nan)] * len(outputs)
-    weights = power_oracle.Weights.of([Fraction(float(outputs[i])) for i in support], exponent)
-    sums = weights.centred([Fraction(float(slopes[i])) for i in support])
-    index = [zero] * len(outputs)
-    if weights.rational:
-        for i, value in zip(support, weights.exact_products(sums), strict=True):
-            index[i] = cells.add_exact(value)
-        return index
-    # Powers of different classes are linearly independent over the rationals: only such a sum is 0.
-    some = [k for k, parts in enumerate(sums) if any(parts)]
-    if some:
-        start = cells.add_block(partial(weights.products, [(k, sums[k]) for k in some]), prec)
-        for place, k in enumerate(some):
-            index[support[k]] = start + place
+    index = [cells.add_exact(ZERO)] * len(outputs)
+    numbers = ([Fraction(float(values[i])) for i in support] for values in (outputs, slopes))
+    for i, place in zip(support, product(cells, *numbers), strict=True):
+        index[i] = place
     return index
+
+
+def _product(
+    cells: Cells, outputs: list[Fraction], slopes: list[Fraction], *, exponent: Fraction, prec: int
+) -> list[int]:
+    """Cells of the product at outputs above 0."""
+    weights = power_oracle.Weights.of(outputs, exponent)
+    if weights.rational:
+        return [cells.add_exact(value) for value in weights.exact_products(slopes)]
+    # Powers of different classes are independent over the rationals: what is the mean of each is that of all.
+    mean = weights.common_mean(slopes)
+    some = [k for k, slope in enumerate(slopes) if slope != mean]
+    places = [cells.add_exact(ZERO)] * len(slopes)
+    if some:
+        start = cells.add_block(partial(weights.products, slopes, some), prec)
+        for place, k in enumerate(some):
+            places[k] = start + place
+    return places
+
+
+def _product_by_mpmath(
+    cells: Cells, outputs: list[Fraction], slopes: list[Fraction], *, exponent: Fraction, prec: int
+) -> list[int]:
+    start = cells.add_block(partial(entmax_mp.entmax_product, outputs, slopes, exponent), prec)
+    return list(range(start, start + len(slopes)))

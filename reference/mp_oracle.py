@@ -60,8 +60,10 @@ def exp_of_gap(n: int, s: int, q: int, prec: int) -> Interval:
     return value._replace(exp=value.exp + k)
 
 
-def _log_point(m: int, e: int, prec: int) -> Interval:
-    """Enclose log(m * 2**e) for a number above 1."""
+def log_point(m: int, e: int, prec: int) -> Interval:
+    """Enclose log(m * 2**e), of a number of at least 1 (0 itself at 1)."""
+    if m == 1 << max(-e, 0) and e <= 0:
+        return ZERO
     return _widened(mpf_log(from_man_exp(m, e), prec + GUARD, "n"), prec)
 
 
@@ -80,7 +82,7 @@ def log1p(t: Interval, prec: int) -> Interval:
     t = trim(t, prec + GUARD)
     one, exp = (1 << -t.exp, t.exp) if t.exp < 0 else (1, 0)
     scale = t.exp - exp
-    return hull(_log_point(one + (t.lo << scale), exp, prec), _log_point(one + (t.hi << scale), exp, prec))
+    return hull(log_point(one + (t.lo << scale), exp, prec), log_point(one + (t.hi << scale), exp, prec))
 
 
 def weights(row: Logits, prec: int) -> list[Interval]:

@@ -54,6 +54,16 @@ def oracle(method: str) -> Oracle:
     return found
 
 
+def by_mpmath(method: str) -> bool:
+    """Whether a method asks for the second path of an op that has no oracle of its own for each.
+
+    Raises
+    ------
+    ValueError : no such method.
+    """
+    return method != "fast" and oracle(method) is mp_oracle
+
+
 def exact_oracle_of(method: str) -> ExactOracle:
     """Return FLINT's rationals for "arb", else integers.
 

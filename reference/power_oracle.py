@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
+from itertools import count, islice
 
 from flint import arb, fmpq, fmpz
 
 from softcert.reference.arb_oracle import interval_of, precision
 from softcert.reference.interval import ZERO, Interval
+
+#: A float's numerator and denominator have no roots of a higher degree, but of 0 and 1.
+_FEW_ROOTS = 1100
+#: How many residues tell classes apart: of degree 2 by chance one pair in 2^24 is not told.
+_CHARACTERS = 24
 
 
 def _ball(value: Fraction) -> arb:
@@ -36,6 +44,23 @@ def sum_against_one(
             if depth > tau:
                 total += count * _power(depth - tau, power)
         return 1 if total > 0 else -1 if total < 0 else 0
+
+
+def newton_step(
+    depths: list[Fraction], counts: list[int], exponent: Fraction, tau: Fraction, prec: int
+) -> Fraction:
+    """Where Newton's method goes from tau in search of the tau at which the sum is 1; of no known error."""
+    with precision(prec):
+        power = _ball(exponent)
+        excess, slope = arb(-1), arb(0)
+        for depth, many in zip(depths, counts, strict=True):
+            if depth > tau:
+                share = many * _power(depth - tau, power)
+                excess += share
+                slope += share / _ball(depth - tau)
+        step = (excess / (power * slope)).mid()
+        mantissa, exponent_of_two = (int(part) for part in step.man_exp())
+    return tau + Fraction(mantissa) * Fraction(2) ** exponent_of_two
 
 
 def power_between(low: Fraction, high: Fraction, exponent: Fraction, prec: int) -> Interval:
@@ -89,50 +114,75 @@ class Weights:
     def of(cls, values: list[Fraction], exponent: Fraction) -> Weights:
         """values**exponent."""
         bases: list[Fraction] = []
-        members = []
-        for value in values:
-            ratios = ((k, rational_power(value / base, exponent)) for k, base in enumerate(bases))
+        alike: dict[Hashable, list[int]] = {}
+        members: dict[Fraction, tuple[int, Fraction]] = {}
+        for value in dict.fromkeys(values):
+            candidates = alike.setdefault(_sign_of_class(value, exponent.denominator), [])
+            ratios = ((k, rational_power(value / bases[k], exponent)) for k in candidates)
             found = next(((k, ratio) for k, ratio in ratios if ratio is not None), None)
             if found is None:
                 found = len(bases), Fraction(1)
                 bases.append(value)
-            members.append(found)
-        return cls(tuple(bases), tuple(members), exponent)
+                candidates.append(found[0])
+            members[value] = found
+        return cls(tuple(bases), tuple(members[value] for value in values), exponent)
 
     @property
     def rational(self) -> bool:
         """Whether all weights are."""
         return all(rational_power(base, self.exponent) is not None for base in self.bases)
 
-    def centred(self, numbers: list[Fraction]) -> list[list[Fraction]]:
-        """For each number and each class the sum of ratios times the number less those of the class."""
+    def common_mean(self, numbers: list[Fraction]) -> Fraction | None:
+        """The weighted mean of the numbers where all classes have the same; else it is no rational number."""
         sizes = [Fraction(0)] * len(self.bases)
         sums = [Fraction(0)] * len(self.bases)
         for (k, ratio), number in zip(self.members, numbers, strict=True):
             sizes[k] += ratio
             sums[k] += ratio * number
-        return [[size * number - sum_ for size, sum_ in zip(sizes, sums, strict=True)] for number in numbers]
+        means = {sum_ / size for size, sum_ in zip(sizes, sums, strict=True)}
+        return means.pop() if len(means) == 1 else None
 
-    def exact_products(self, sums: list[list[Fraction]]) -> list[Fraction]:
-        """w_i (d_i - sum_k w_k d_k / sum_k w_k), of rational weights and what `centred` gave of d."""
+    def exact_products(self, numbers: list[Fraction]) -> list[Fraction]:
+        """w_i (d_i - sum_k w_k d_k / sum_k w_k), of rational weights."""
         powers = [rational_power(base, self.exponent) or Fraction(0) for base in self.bases]
         weights = [ratio * powers[k] for k, ratio in self.members]
-        total = sum(weights, Fraction(0))
-        return [
-            weight * sum((p * part for p, part in zip(powers, parts, strict=True)), Fraction(0)) / total
-            for weight, parts in zip(weights, sums, strict=True)
-        ]
+        moment = sum((w * d for w, d in zip(weights, numbers, strict=True)), Fraction(0))
+        mean = moment / sum(weights, Fraction(0))
+        return [weight * (number - mean) for weight, number in zip(weights, numbers, strict=True)]
 
-    def products(self, wanted: list[tuple[int, list[Fraction]]], prec: int) -> list[Interval]:
-        """Enclosures of the same, of some places."""
+    def products(self, numbers: list[Fraction], places: list[int], prec: int) -> list[Interval]:
+        """Enclosures of the same, at some places."""
         wp = prec + 32
         with precision(wp):
             exponent = _ball(self.exponent)
             powers = [_ball(base) ** exponent for base in self.bases]
             weights = [_ball(ratio) * powers[k] for k, ratio in self.members]
-            total = sum(weights, arb(0))
-            results = []
-            for place, parts in wanted:
-                inner = sum((p * _ball(part) for p, part in zip(powers, parts, strict=True)), arb(0))
-                results.append(interval_of(weights[place] * inner / total, wp))
-            return results
+            slopes = [_ball(number) for number in numbers]
+            moment = sum((w * d for w, d in zip(weights, slopes, strict=True)), arb(0))
+            mean = moment / sum(weights, arb(0))
+            return [interval_of(weights[i] * (slopes[i] - mean), wp) for i in places]
+
+
+def _sign_of_class(value: Fraction, degree: int) -> Hashable:
+    """What two rationals have in common if their ratio is a power of a degree.
+
+    Of a degree beyond all roots the value itself; of another its residues' power (p - 1) / degree modulo
+    primes p = 1 mod degree, which such a power leaves as they are.
+    """
+    if degree > _FEW_ROOTS:
+        return value
+    residues = []
+    for prime in _primes(degree):
+        n, d = value.numerator % prime, value.denominator % prime
+        if not n or not d:
+            return None
+        residues.append(pow(n * pow(d, -1, prime), (prime - 1) // degree, prime))
+    return tuple(residues)
+
+
+@cache
+def _primes(degree: int) -> tuple[int, ...]:
+    """Some large primes that are 1 modulo a degree."""
+    first = (1 << 40) // degree * degree + 1
+    found = (p for p in count(first, degree) if fmpz(p).is_prime())
+    return tuple(islice(found, _CHARACTERS))

@@ -6,28 +6,34 @@ A. Martins and R. Astudillo, From softmax to sparsemax, arXiv:1602.02068 (2016),
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from softcert.reference import entmax_mp
 from softcert.reference.cells import Cells
 from softcert.reference.enclosure import Enclosure
 from softcert.reference.gradients import paired
 from softcert.reference.interval import ZERO
 from softcert.reference.operands import Floats, rows_along
+from softcert.reference.oracles import by_mpmath
 from softcert.reference.softmax import axis_restored, rowwise, specials
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 
-def sparsemax(x: ArrayLike, axis: int = -1) -> Enclosure:
+def sparsemax(x: ArrayLike, axis: int = -1, method: str = "auto") -> Enclosure:
     """argmin over p in the simplex of |p - x|^2, which is max(x_i - tau, 0) for the tau that makes the sum 1.
 
     Parameters
     ----------
     x : (..., n) along `axis`, n >= 1, any supported dtype.
+    method : "mpmath" for an algorithm of its own (C. Michelot, 1986); of "auto", "arb" and "fast" each is the
+        one that sorts.
 
     Returns
     -------
@@ -37,11 +43,13 @@ def sparsemax(x: ArrayLike, axis: int = -1) -> Enclosure:
     Raises
     ------
     DomainError : x is no array of supported floats, has no such axis, or is empty along it.
+    ValueError : no such method.
     """
-    return rowwise(x, axis, "sparsemax", _sparsemax_row)
+    shares = entmax_mp.sparsemax_shares if by_mpmath(method) else _shares
+    return rowwise(x, axis, "sparsemax", partial(_sparsemax_row, shares=shares))
 
 
-def sparsemax_vjp(y: ArrayLike, dy: ArrayLike, axis: int = -1) -> Enclosure:
+def sparsemax_vjp(y: ArrayLike, dy: ArrayLike, axis: int = -1, method: str = "auto") -> Enclosure:
     """s_i (dy_i - mean of dy over the support), s_i = 1 where y_i > 0 and else 0.
 
     The Jacobian at the output y is diag(s) - s s^T / |S|, symmetric, so this is the product with a tangent
@@ -51,6 +59,7 @@ def sparsemax_vjp(y: ArrayLike, dy: ArrayLike, axis: int = -1) -> Enclosure:
     Parameters
     ----------
     y, dy : (..., n) along `axis`, n >= 1, of one shape; of y only the support counts.
+    method : as for `sparsemax`.
 
     Returns
     -------
@@ -59,47 +68,58 @@ def sparsemax_vjp(y: ArrayLike, dy: ArrayLike, axis: int = -1) -> Enclosure:
     Raises
     ------
     DomainError : shapes that differ, unsupported dtypes, no such axis or an empty one.
+    ValueError : no such method.
     """
+    product = entmax_mp.sparsemax_product if by_mpmath(method) else _product
     outputs, slopes = paired(y, dy, axis)
     (rows, shape), (directions, _) = rows_along(outputs, axis, "y"), rows_along(slopes, axis, "dy")
     cells, index = Cells(), np.empty(rows.shape, dtype=np.int64)
     for i, pair in enumerate(zip(rows, directions, strict=True)):
-        index[i] = _product_row(cells, *pair)
+        index[i] = _product_row(cells, *pair, product)
     return Enclosure(cells, axis_restored(index, shape, axis))
 
 
-def _sparsemax_row(cells: Cells, row: list[float], *, prec: int) -> list[int]:  # noqa: ARG001 - exact
+def _sparsemax_row(
+    cells: Cells,
+    row: list[float],
+    *,
+    shares: Callable[[list[Fraction]], list[Fraction]],
+    prec: int,  # noqa: ARG001 - the shares are exact
+) -> list[int]:
     special, finite = specials(row)
     if special is not None:
         return [cells.add_exact(math.nan)] * len(row)
-    threshold = _threshold([Fraction(row[i]) for i in finite])
     zero = cells.add_exact(ZERO)
     index = [zero] * len(row)
-    for i in finite:
-        excess = Fraction(row[i]) - threshold
-        if excess > 0:
-            index[i] = cells.add_exact(excess)
+    for i, share in zip(finite, shares([Fraction(row[i]) for i in finite]), strict=True):
+        if share:
+            index[i] = cells.add_exact(share)
     return index
 
 
-def _threshold(logits: list[Fraction]) -> Fraction:
-    """Algorithm 1: the sum of the k largest, less 1, by k, for the most k that leave the k-th above it."""
+def _shares(logits: list[Fraction]) -> list[Fraction]:
+    """Algorithm 1: above the sum of the k largest, less 1, by k, for the most k whose k-th is above it."""
     total, threshold = Fraction(0), Fraction(0)
     for k, logit in enumerate(sorted(logits, reverse=True), 1):
         total += logit
         if 1 + k * logit <= total:
             break
         threshold = (total - 1) / k
-    return threshold
+    return [max(logit - threshold, Fraction(0)) for logit in logits]
 
 
-def _product_row(cells: Cells, outputs: Floats, slopes: Floats) -> list[int]:
-    support = outputs > 0
-    if not (np.isfinite(outputs).all() and np.isfinite(slopes).all() and support.any()):
+def _product_row(
+    cells: Cells,
+    outputs: Floats,
+    slopes: Floats,
+    product: Callable[[list[float], list[float]], list[Fraction]],
+) -> list[int]:
+    if not (np.isfinite(outputs).all() and np.isfinite(slopes).all() and (outputs > 0).any()):
         return [cells.add_exact(math.nan)] * len(outputs)
-    mean = sum(map(Fraction, slopes[support].tolist()), Fraction(0)) / int(support.sum())
-    zero = cells.add_exact(ZERO)
-    return [
-        cells.add_exact(Fraction(slope) - mean) if within else zero
-        for slope, within in zip(slopes.tolist(), support.tolist(), strict=True)
-    ]
+    return [cells.add_exact(value) for value in product(outputs.tolist(), slopes.tolist())]
+
+
+def _product(outputs: list[float], slopes: list[float]) -> list[Fraction]:
+    inside = [Fraction(d) for y, d in zip(outputs, slopes, strict=True) if y > 0]
+    mean = sum(inside, Fraction(0)) / len(inside)
+    return [Fraction(d) - mean if y > 0 else Fraction(0) for y, d in zip(outputs, slopes, strict=True)]

@@ -13,12 +13,13 @@ import pytest
 from softcert.conformance import CLAUSES
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-#: The page whose findings clauses made, and the one of an op that none speaks of yet.
-PAGE, UNJUDGED = (
-    (DOCS / name).read_text(encoding="utf-8") for name in ("findings.md", "findings-cross-entropy.md")
+#: The page whose findings clauses made, and those of which none speaks yet.
+PAGE, CROSS_ENTROPY, SAMPLING = (
+    (DOCS / name).read_text(encoding="utf-8")
+    for name in ("findings.md", "findings-cross-entropy.md", "explanation/sampling.md")
 )
 _MARKED = r"<!-- finding: ([^\n]+) -->\n```python\n(.*?)```\n+```text\n(.*?)```"
-FINDINGS = re.findall(_MARKED, PAGE + UNJUDGED, re.DOTALL)
+FINDINGS = re.findall(_MARKED, PAGE + CROSS_ENTROPY + SAMPLING, re.DOTALL)
 
 
 def require(needed):
@@ -46,7 +47,7 @@ def test_a_reproduction_prints_what_is_shown(needed, program, shown):
     assert done.stdout == shown, done.stderr
 
 
-@pytest.mark.parametrize("page", [PAGE, UNJUDGED], ids=["findings", "cross-entropy"])
+@pytest.mark.parametrize("page", [PAGE, CROSS_ENTROPY], ids=["findings", "cross-entropy"])
 def test_every_finding_has_a_reproduction(page):
     titles = re.findall(r"^## (.+)$", page, re.MULTILINE)
     sections = re.split(r"^## .+$", page, flags=re.MULTILINE)[1:]

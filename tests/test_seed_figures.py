@@ -188,6 +188,24 @@ def test_large_negative_beta_approaches_argmin():
     assert printed(certified("softmax", [1.0, 1.0, 10.0], beta=-64.0), 30) == [0.5, 0.5, 0.0]
 
 
+@pytest.mark.parametrize("beta", [1.0, 16.0, 256.0])
+def test_where_gaps_are_bounded_below_one_beta_serves_all_rows(beta):
+    """Compact sets without ties keep a least gap, and the distance is at most 2 (n - 1) e^-(beta gap)."""
+    rng = np.random.default_rng(3)
+    for _ in range(50):
+        row = np.append(rng.uniform(-9.0, -0.25, 4), 0.0)
+        distance = 2 * sum(certified("softmax", row, beta=beta)[:-1])
+        assert distance <= 8 * (_decimal(-beta) / 4).exp()
+
+
+@pytest.mark.parametrize("beta", [1.0, 16.0, 1024.0])
+def test_with_the_sign_turned_the_tropical_limit_is_the_minimum(beta):
+    """-lse(-beta z)/beta lies below min z by at most ln(n)/beta."""
+    (value,) = certified("logsumexp", [-beta * z for z in (1.0, 5.0, 10.0)])
+    lack = 1 + value / Decimal(beta)
+    assert 0 <= lack <= Decimal(3).ln() / Decimal(beta)
+
+
 @pytest.mark.parametrize("beta", [1.0, 16.0, 1024.0])
 def test_the_tropical_limit_of_logsumexp_is_the_maximum(beta):
     """lse(beta z) / beta exceeds max z by at most ln(n) / beta."""
@@ -338,6 +356,18 @@ def test_scores_can_be_normalized_to_sum_to_zero():
     centred = [z - 3.0 for z in logits]
     assert sum(centred) == 0
     assert certified("softmax", centred) == certified("softmax", logits)
+
+
+def test_every_point_of_the_open_simplex_comes_from_one_row_of_sum_zero():
+    """(ln p_i less their mean) has sum 0 and the softmax p; any row of that softmax differs by a constant."""
+    p = [Decimal(k) / 16 for k in (1, 4, 11)]
+    mean = sum(v.ln() for v in p) / 3
+    row = [v.ln() - mean for v in p]
+    assert abs(sum(row)) <= SLACK
+    assert close(closed_form(row), p)
+    # the logs are rounded to binary64 here
+    nearest = certified("softmax", [float(v) for v in row])
+    assert [float(v) for v in nearest] == pytest.approx([float(v) for v in p], rel=1e-15)
 
 
 @pytest.mark.parametrize("factor", [1, 2])

@@ -8,9 +8,21 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
 from fractions import Fraction
 
+from distributions import (
+    DIGITS,
+    check_capacity,
+    check_distance,
+    check_draws,
+    check_free,
+    check_mean,
+    check_slope,
+    check_tropical,
+    exp_of,
+    log_of,
+    require_inside,
+)
 from exact_rows import (
     FORMATS,
     Interval,
@@ -20,57 +32,19 @@ from exact_rows import (
     overflow_threshold,
     ulp_at,
 )
-from mean_errors import check_mean
+from mean_errors import check_mean as check_mean_error
 from witness_record import (
     FalseError,
     Record,
     Tensor,
     check_bound,
-    read_ends,
     read_number,
 )
 
 Check = Callable[[Record], str]
 Matrix = list[list[Fraction]]
 
-_DIGITS = 60
-#: Gaps of logits beyond which exp is not evaluated.
-_WIDEST = 10**6
-
-
-def _context(digits: int) -> Context:
-    return Context(prec=digits, Emax=MAX_EMAX, Emin=MIN_EMIN)
-
-
-def _decimal(value: Fraction, context: Context) -> Decimal:
-    return context.divide(Decimal(value.numerator), Decimal(value.denominator))
-
-
-def _exp(value: Fraction, digits: int) -> Interval:
-    """exp of a rational: the argument is rounded once, the result once."""
-    if abs(value) > _WIDEST:
-        raise UnknownError(f"exp({in_digits(value)}) is out of reach")
-    context = _context(digits)
-    near = Fraction(context.exp(_decimal(value, context)))
-    slack = (abs(value) + 1) * 2 * Fraction(10) ** (1 - digits)
-    return Interval(near * (1 - slack), near * (1 + slack))
-
-
-def _log(value: Fraction, digits: int) -> Interval:
-    """Logarithm of a positive rational, its argument rounded once and the result once."""
-    context = _context(digits)
-    near = Fraction(context.ln(_decimal(value, context)))
-    slack = (abs(near) + 2) * 2 * Fraction(10) ** (1 - digits)
-    return Interval(near - slack, near + slack)
-
-
 # --- ratios ---
-
-
-def _outside(value: Interval, claimed: object, what: str) -> None:
-    ends = read_ends(claimed)
-    if ends and value.inside(*ends) is False:
-        raise FalseError(f"the enclosure does not hold {what}, {in_digits(value.lo)}")
 
 
 def check_ratio(record: Record) -> str:
@@ -89,7 +63,7 @@ def check_ratio(record: Record) -> str:
     if stated != [upper, lower]:
         raise FalseError(f"observed is stated as {record.finding['observed']}, not {upper!r} / {lower!r}")
     gap = record.beta(call) * (Fraction(x.at(first)) - Fraction(x.at(second)))
-    _outside(_exp(gap, _DIGITS), record.finding.get("exact"), "the exact ratio")
+    require_inside(exp_of(gap, DIGITS), record.finding.get("exact"), "the exact ratio")
     error = check_bound(record.finding)
     if error is None:
         raise UnknownError("the finding states no error")
@@ -97,7 +71,7 @@ def check_ratio(record: Record) -> str:
         raise FalseError(f"{upper!r} / {lower!r} has no logarithm")
     if lower == 0 or upper in (0, math.inf):
         return f"the ratio is {upper!r} / {lower!r}, infinitely far from the exact one"
-    logs = [_log(Fraction(v), _DIGITS) for v in (upper, lower)]
+    logs = [log_of(Fraction(v), DIGITS) for v in (upper, lower)]
     unit = Fraction(2) ** (FORMATS[reply.dtype][0] - 1)
     spread = Interval((logs[0].lo - logs[1].hi - gap) * unit, (logs[0].hi - logs[1].lo - gap) * unit)
     if not spread.inside(*error):
@@ -126,41 +100,13 @@ def check_range(record: Record) -> str:
     value, op = record.observed(), record.op(record.position)
     (row,), place = record.rows(record.position, record.index)
     if op == "log_softmax" and value == -math.inf:
-        exact = exact_element(op, [row], place, record.beta(record.position))(_DIGITS)
+        exact = exact_element(op, [row], place, record.beta(record.position))(DIGITS)
         if row[place] == -math.inf or exact.lo <= -overflow_threshold(record.reply(record.position).dtype):
             raise FalseError("the reply is -inf, which the exact value rounds to")
         return f"-inf where the exact value is {in_digits(exact.lo)}"
     if value <= 0 if op == "log_softmax" else 0 <= value <= 1:
         raise FalseError(f"the reply {value!r} lies in the range of {op}")
     return f"{value!r} lies outside the range of {op}"
-
-
-def check_rate(record: Record) -> str:
-    """The distance of a probability from the arg max limit exceeds (n - m) exp(-gap) / m."""
-    (row,), place = record.rows(record.position, record.index)
-    logits = [record.beta(record.position) * Fraction(v) for v in row]
-    ties = logits.count(max(logits))
-    limit = Fraction(logits[place] == max(logits), ties)
-    distance = abs(Fraction(record.observed()) - limit)
-    below = [v for v in logits if v < max(logits)]
-    rate = Interval(Fraction(0), Fraction(0))
-    if below:
-        share = Fraction(len(below), ties)
-        decay = _exp(max(below) - max(logits), _DIGITS)
-        rate = Interval(share * decay.lo, share * decay.hi)
-    if distance <= rate.hi:
-        raise FalseError(f"the distance from the limit, {in_digits(distance)}, is within the rate")
-    return f"{in_digits(distance)} from the limit, where the rate is {in_digits(rate.hi)}"
-
-
-def check_tropical(record: Record) -> str:
-    """Logsumexp below the maximum of its row, or above it by more than log n."""
-    (row,), _ = record.rows(record.position, record.index)
-    value, top = Fraction(record.observed()), Fraction(max(row))
-    ceiling = top + _log(Fraction(len(row)), _DIGITS).lo
-    if top <= value <= ceiling:
-        raise FalseError("the reply lies between the maximum and the maximum plus log n")
-    return f"{in_digits(value)} lies outside [{in_digits(top)}, {in_digits(ceiling)}]"
 
 
 # --- derivatives ---
@@ -240,7 +186,7 @@ def check_gradient(record: Record) -> str:
         raise FalseError(f"observed is stated as {record.finding['observed']}, which is not in the replies")
     slope = (replies[0] - replies[1]) / step
     rows = [record.operands(k)[0].values for k in (0, 1)]
-    low, high = (exact_element("softmax", [row], place, Fraction(1))(_DIGITS) for row in rows)
+    low, high = (exact_element("softmax", [row], place, Fraction(1))(DIGITS) for row in rows)
     if low.lo <= slope <= high.hi:
         raise FalseError(f"the slope {in_digits(slope)} lies between the two probabilities")
     return f"the slope is {in_digits(slope)}, outside [{in_digits(low.lo)}, {in_digits(high.hi)}]"
@@ -343,7 +289,13 @@ def check_failure(record: Record) -> str:
 #: By what the finding speaks of.
 BY_QUANTITY: Mapping[str, Check] = {
     r"softmax\([^()]*\)\[[^]]+\] / softmax\([^()]*\)\[[^]]+\]": check_ratio,
-    r"mean over [0-9]+ rows of the row's mean signed error": check_mean,
+    r"mean over [0-9]+ rows of the row's mean signed error": check_mean_error,
+    r"distance of softmax\(x\) from arg max, (1-norm|maximum norm)": check_distance,
+    r"max\(x\) - the mean of x under softmax\(x\)": check_mean,
+    r"beta\^2 \(<E\^2> - <E>\^2\) under softmax\(-beta E\)": check_capacity,
+    r"number of draws of one action": check_draws,
+    r"slope of log Z between two inverse temperatures": check_slope,
+    r"log Z \+ sum p log p \+ beta <E>": check_free,
     r"<vjp\(dy\), dx> - <dy, jvp\(dx\)>": check_adjoint,
     r"shape and dtype": check_shape,
     r"side effects": check_effects,
@@ -361,8 +313,6 @@ BY_CLAUSE_ANY: Mapping[str, Check] = {
 BY_CLAUSE_NUMBER: Mapping[str, Check] = {
     "order.monotone": check_order,
     "simplex.range": check_range,
-    "limits.argmax": check_rate,
-    "limits.argmin": check_rate,
     "limits.tropical": check_tropical,
     "jacobian.symmetric": check_symmetry,
     "jacobian.rows-sum-to-zero": check_row_sum,

@@ -137,16 +137,44 @@ def _argument_error(rows: Rows, a: Arithmetic, *, offset_free: bool = False) -> 
     return np.where(np.isfinite(rows.gap), own + offset, 0.0)
 
 
-def _sum_error(rows: Rows, a: Arithmetic, argument: Float) -> Float:
-    """Exponent perturbation of the denominator, (..., 1): its weights' errors, its additions, underflow."""
+def _sum_error(rows: Rows, a: Arithmetic, argument: Float, exact: NDArray[np.bool_] | None = None) -> Float:
+    """Exponent perturbation of the denominator, (..., 1): its weights' errors, its additions, underflow.
+
+    `exact` says in which rows the additions are known to err by no more than the light weights.
+    """
     weight = argument + _exp_error(rows.gap, a) + rows.rescales * a.rescale_error
     # log1p of what exceeds 1: in binary64 the sum itself rounds away what its own format's steps may err
     mean = np.log1p(absolute_error(rows, weight).sum(axis=-1, keepdims=True))
     lost = rows.count * a.underflow * np.exp(-rows.log_sum)
-    additions = (rows.count - 1) * a.u_sum
+    additions = np.asarray((rows.count - 1) * a.u_sum)
+    if exact is not None:
+        additions = np.where(exact, 0.5 * a.u_sum, additions)
     rounding = a.u_compute if a.u_sum < a.u_compute else 0.0
     total: Float = mean + additions + lost + rounding
     return total
+
+
+def exact_sum(rows: Rows, a: Arithmetic) -> NDArray[np.bool_]:
+    """Rows whose weights below the maximum are too light to change the sum of the others, (..., 1).
+
+    Let t be the sum of the computed weights below the maximum, t <= u/8. A partial sum of them alone stays
+    below 2t <= u/4, u being the accumulator's, if n u <= 1/2. The maxima weigh exactly 1 each in the division
+    form, so a partial sum with k of them is the integer k, exact up to 1/u: half an ulp above it is at least
+    u, and what is lighter is rounded away. So by any order of additions the sum is the number m of maxima;
+    a wider accumulator keeps t, no more. A single maximum need not weigh exactly 1: one of at least 1/2, half
+    an ulp above which is u/2 or more, does not change either, and divides itself in the quotient.
+    """
+    argument = _argument_error(rows, a)
+    error = argument + _exp_error(rows.gap, a) + rows.rescales * a.rescale_error
+    top = rows.gap == 0.0
+    with np.errstate(over="ignore"):
+        light = np.where(top, 0.0, np.exp(error - rows.gap)).sum(axis=-1, keepdims=True) * _SLACK
+    maxima = top.sum(axis=-1, keepdims=True)
+    heavy = np.where(top, argument, 0.0).max(axis=-1, keepdims=True)
+    ones = (a.division and not rows.scaled) & (maxima <= 1.0 / a.u_sum)
+    single = (maxima == 1) & (heavy <= _LOG_2)
+    exact: NDArray[np.bool_] = (light <= a.u_sum / 8.0) & (rows.count * a.u_sum <= 0.5) & (ones | single)
+    return exact
 
 
 def _exp_error(gap: Float, a: Arithmetic) -> Float:
@@ -159,15 +187,22 @@ def _quotient_error(a: Arithmetic) -> float:
     return 2.0 * a.u_compute + (a.u_out if a.u_out > a.u_compute else 0.0)
 
 
-def softmax_exponent_error(rows: Rows, a: Arithmetic) -> Float:
+def softmax_denominator_error(rows: Rows, a: Arithmetic, exact: NDArray[np.bool_] | None = None) -> Float:
+    """Perturbation of log p that is common to a row in the division form, (..., 1)."""
+    return _sum_error(rows, a, _argument_error(rows, a), exact)
+
+
+def softmax_exponent_error(rows: Rows, a: Arithmetic, exact: NDArray[np.bool_] | None = None) -> Float:
     """Perturbation of log p that softmax may show, (..., n), underflow apart.
+
+    `exact` as `exact_sum` gives it; without it every addition may err.
 
     Division form exp(x - max) / sum: its numerator's and its denominator's perturbations, and the quotient's.
     Any form, exp(x - lse), besides: the roundings of lse and of x - lse. Rounding lse costs at most its
     distance from the maximum, which is itself a number of the format.
     """
     argument = _argument_error(rows, a)
-    denominator = _sum_error(rows, a, argument)
+    denominator = _sum_error(rows, a, argument, exact)
     quotient = argument + _exp_error(rows.gap, a) + denominator + _quotient_error(a)
     if a.division:
         return quotient
@@ -232,12 +267,12 @@ def softmax_sum_bound(rows: Rows, a: Arithmetic) -> Float:
     return np.asarray((drift + under) * _SLACK)
 
 
-def log_error(rows: Rows, a: Arithmetic) -> Float:
+def log_error(rows: Rows, a: Arithmetic, exact: NDArray[np.bool_] | None = None) -> Float:
     """Absolute error of the computed logarithm of the shifted sum, (..., 1).
 
     The sum's perturbation is one of its logarithm; log and the rounding after it err relative to that.
     """
-    total = _sum_error(rows, a, _argument_error(rows, a, offset_free=True))
+    total = _sum_error(rows, a, _argument_error(rows, a, offset_free=True), exact)
     error: Float = total + np.expm1(a.u_compute + a.exp_error) * (rows.log_sum + total)
     return error
 
@@ -249,7 +284,7 @@ def rounded_error(error: Float, value: Float, roundings: float, a: Arithmetic) -
     return np.asarray((error + growth * (value + error) + tail) * _SLACK)
 
 
-def logsumexp_bound(rows: Rows, a: Arithmetic) -> Float:
+def logsumexp_bound(rows: Rows, a: Arithmetic, exact: NDArray[np.bool_] | None = None) -> Float:
     """Absolute bound of max + log(sum), (..., 1).
 
     The last addition's rounding, u |lse|, is what theorem 4.2 of Blanchard, Higham & Higham omits: without
@@ -257,9 +292,9 @@ def logsumexp_bound(rows: Rows, a: Arithmetic) -> Float:
     by two roundings on the way in, of max, and by two of lse on the way out.
     """
     value = np.abs(rows.maximum + rows.log_sum)
+    error = log_error(rows, a, exact)
     if a.division:
-        return rounded_error(log_error(rows, a), value, 1.0, a)
-    error = log_error(rows, a)
+        return rounded_error(error, value, 1.0, a)
     changed = 2.0 * a.u_offset * rows.top + np.expm1(2.0 * a.u_offset) * (value + error)
     return rounded_error(error + changed, value, 1.0, a)
 
@@ -299,12 +334,14 @@ def vjp_bound(y: Float, dy: Float, a: Arithmetic) -> Float:
 __all__ = [
     "Rows",
     "absolute_error",
+    "exact_sum",
     "log_error",
     "log_softmax_bound",
     "logsumexp_bound",
     "rounded_error",
     "rows_of",
     "softmax_bound",
+    "softmax_denominator_error",
     "softmax_exponent_error",
     "softmax_numerator_error",
     "softmax_sum_bound",

@@ -9,9 +9,18 @@ import numpy as np
 from softcert.conformance.context import Context
 from softcert.conformance.inputs.families import FAMILIES, make_row, to_dtype
 from softcert.conformance.inputs.growing import from_rows, one_call, operands_from, stack, sweep
+from softcert.conformance.inputs.sparse import supports
 from softcert.conformance.inputs.strategies import seedlings
 from softcert.conformance.judging.judge import judge_values
-from softcert.conformance.spec import ALL_OPS, DERIVATIVE_OPS, FORWARD_OPS, Clause, Seedling
+from softcert.conformance.spec import (
+    ALL_OPS,
+    LOGIT_OPS,
+    PRODUCT_OPS,
+    SPARSE_DERIVATIVE_OPS,
+    SPARSE_OPS,
+    Clause,
+    Seedling,
+)
 
 #: Every remainder of blocks of 32, once alone and twice behind whole blocks.
 _SHORT = tuple(range(1, 98))
@@ -32,12 +41,14 @@ _MANY_ROWS = (65537, 2)
 def _families(context: Context) -> Iterator[Seedling]:
     yield from from_rows(context, ([0.0], [0.0, 0.0], [0.0, 1.0], [1.0, 2.0, 8.0]), "simple")
     for family in FAMILIES:
-        if context.op in DERIVATIVE_OPS and family in {"masked", "masked-first", "near-overflow"}:
+        if context.op in PRODUCT_OPS and family in {"masked", "masked-first", "near-overflow"}:
             continue
         for n in (3, 8, 37):
             for spread in (1.0, 10.0):
                 x = make_row(family, n, n, spread, context.dtype)
                 yield Seedling(operands_from(context, x, n), family=family)
+    if context.op in (*SPARSE_OPS, *SPARSE_DERIVATIVE_OPS):
+        yield from supports(context)
     if context.beta and context.op == "softmax":
         for beta in _BETAS:
             for family, n in (("normal", 9), ("gap-sweep", 37), ("offset-up", 5)):
@@ -50,9 +61,7 @@ def _lengths(context: Context) -> Iterator[Seedling]:
     yield from sweep(context, _EDGES, _SWEPT)
     long = _LONG if context.thorough >= 1 else _LONG[:5]
     for n in (*long, *(_VERY_LONG if context.thorough > 1 else ())):
-        for family in (
-            _LONG_FAMILIES if n <= 8193 else _LONG_FAMILIES[: 2 if context.op in FORWARD_OPS else 1]
-        ):
+        for family in _LONG_FAMILIES if n <= 8193 else _LONG_FAMILIES[: 2 if context.op in LOGIT_OPS else 1]:
             x = make_row(family, n, n, 1.0, context.dtype)
             yield Seedling(operands_from(context, x, n), family=family)
 

@@ -9,13 +9,13 @@ import numpy as np
 
 from softcert.backends.types import Array, Call, as_dtype
 from softcert.conformance.context import Context
-from softcert.conformance.inputs.families import make_row, probabilities
+from softcert.conformance.inputs.families import make_row, output_near, probabilities
 from softcert.conformance.inputs.growing import call_of, trial_of
 from softcert.conformance.judging.compare import combine
 from softcert.conformance.judging.evidence import broken, relation_finding
 from softcert.conformance.judging.judge import judge_values, quantity
 from softcert.conformance.model import Finding, Judgement, Trial
-from softcert.conformance.spec import DERIVATIVE_OPS, Clause, Seedling
+from softcert.conformance.spec import PRODUCT_OPS, Clause, Seedling
 from softcert.reference import softmax
 
 Matrix = list[list[Fraction]]
@@ -41,7 +41,7 @@ def _grow_simplex(seedling: Seedling, context: Context) -> Trial | None:
 def _rows(context: Context) -> Iterator[Seedling]:
     for n in (1, 2, 3, 5, 8):
         for family in ("normal", "equal", "one-hot", "ties", "increasing"):
-            y = probabilities(make_row(family, n, n, 2.0, context.dtype))
+            y = output_near(context.op, make_row(family, n, n, 2.0, context.dtype))
             yield Seedling((y, np.zeros_like(y)), family=family)
         yield _dyadic(context, n)
 
@@ -213,10 +213,11 @@ CLAUSES = (
     Clause(
         id="jacobian.symbolic",
         statement="vjp and jvp of every unit vector give the rows of the symbolic Jacobian",
-        mathematics="J_ij = y_i (delta_ij - y_j)",
+        mathematics="J_ij = y_i (delta_ij - y_j); of entmax s_i (delta_ij - s_j / sum_k s_k), "
+        "s_i = y_i^(2 - alpha) where y_i > 0 and else 0",
         source=_SOURCE,
         in_practice="the sum term left out, softmax applied twice, a mean in place of a sum",
-        ops=DERIVATIVE_OPS,
+        ops=PRODUCT_OPS,
         directed=_rows,
         grow=_grow_jacobian,
         judge=judge_values,
@@ -227,7 +228,7 @@ CLAUSES = (
         mathematics="J_ij = J_ji",
         source=_SOURCE,
         in_practice="a forward-mode rule written as the transpose of another function's",
-        ops=DERIVATIVE_OPS,
+        ops=PRODUCT_OPS,
         directed=_rows,
         grow=_grow_jacobian,
         judge=_relate(_asymmetry),
@@ -236,10 +237,10 @@ CLAUSES = (
     Clause(
         id="jacobian.rows-sum-to-zero",
         statement="the rows of the Jacobian sum to 0 where the probabilities sum to exactly 1",
-        mathematics="sum_j J_ij = y_i (1 - sum_j y_j) = 0",
+        mathematics="sum_j J_ij = y_i (1 - sum_j y_j) = 0, and s_i (1 - 1) = 0",
         source=_SOURCE,
         in_practice="gradients that push all logits the same way",
-        ops=DERIVATIVE_OPS,
+        ops=PRODUCT_OPS,
         directed=_dyadic_rows,
         grow=_grow_simplex,
         judge=_relate(_row_sum),
@@ -248,10 +249,10 @@ CLAUSES = (
     Clause(
         id="jacobian.positive-semidefinite",
         statement="the Jacobian has no negative direction on the simplex",
-        mathematics="v^T J v = Var_y(v) >= 0",
+        mathematics="v^T J v = Var_y(v) >= 0, with the weights s in place of y the same",
         source=_SOURCE,
         in_practice="a wrong sign",
-        ops=DERIVATIVE_OPS,
+        ops=PRODUCT_OPS,
         directed=_dyadic_rows,
         grow=_grow_simplex,
         judge=_relate(_indefinite),

@@ -20,7 +20,7 @@ from softcert.conformance.judging.evidence import (
 )
 from softcert.conformance.judging.judge import quantity
 from softcert.conformance.model import Judgement, Trial
-from softcert.conformance.spec import Clause, Seedling, rows_last
+from softcert.conformance.spec import SPARSE_OPS, Clause, Seedling, rows_last
 
 
 def _judge(trial: Trial, results: tuple[Array, ...], context: Context) -> Judgement:
@@ -101,7 +101,7 @@ CLAUSES = (
         source="monotonicity of exp; vector and scalar tails of correct libraries differ in the last bit",
         in_practice="ties given to the first of them, quantised or sorted outputs put back in the "
         "wrong places",
-        ops=("softmax", "log_softmax"),
+        ops=("softmax", "log_softmax", *SPARSE_OPS),
         directed=_rows,
         drawn=seedlings,
         grow=one_call,

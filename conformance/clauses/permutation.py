@@ -16,7 +16,7 @@ from softcert.conformance.judging.compare import combine
 from softcert.conformance.judging.evidence import ratio_judgement
 from softcert.conformance.judging.judge import judge_values
 from softcert.conformance.model import Judgement, Trial
-from softcert.conformance.spec import ALL_OPS, DERIVATIVE_OPS, Clause, Seedling
+from softcert.conformance.spec import ALL_OPS, PRODUCT_OPS, Clause, Seedling
 
 
 def _grow(seedling: Seedling, context: Context) -> Trial | None:
@@ -51,7 +51,7 @@ def _rows(context: Context) -> Iterator[Seedling]:
         "offset-down",
     )
     for family in families:
-        if context.op in DERIVATIVE_OPS and family.startswith("masked"):
+        if context.op in PRODUCT_OPS and family.startswith("masked"):
             continue
         for n in (3, 8, 9, 33, 130):
             for seed in (0, 1):

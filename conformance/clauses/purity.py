@@ -25,7 +25,7 @@ from softcert.conformance.judging.evidence import broken, judge_shape, relation_
 from softcert.conformance.judging.judge import judge_values, result_quantity
 from softcert.conformance.judging.shapes import misshapen
 from softcert.conformance.model import Judgement, Trial
-from softcert.conformance.spec import ALL_OPS, DERIVATIVE_OPS, EVERY_OP, Clause, Seedling
+from softcert.conformance.spec import ALL_OPS, EVERY_OP, PRODUCT_OPS, Clause, Seedling
 
 _SHAPES = ((1,), (5,), (4, 3), (1, 1), (2, 1, 5), (2, 3, 4, 5), (3, 33), (2, 1, 3, 1, 4), (1, 2, 1, 3, 2, 2))
 #: Square ones too: there a transposed array has the shape of the plain one.
@@ -90,7 +90,7 @@ def _plain(context: Context) -> Iterator[Seedling]:
     yield stack(context, (2, 3, 4, 5), 1, "normal")
     for n in (257, 4097, 33000):
         yield Seedling(operands_from(context, make_row("ties", n, n, 2.0, context.dtype), n), family="ties")
-    if context.op not in DERIVATIVE_OPS:
+    if context.op not in PRODUCT_OPS:
         yield from from_rows(context, _SPECIAL, "special")
 
 
@@ -101,7 +101,7 @@ def _grow_around(seedling: Seedling, context: Context) -> Trial:
 
 
 def _laid_out(context: Context) -> Iterator[Seedling]:
-    for layout in LAYOUTS if context.op in DERIVATIVE_OPS else [k for k in LAYOUTS if k != "mixed"]:
+    for layout in LAYOUTS if context.op in PRODUCT_OPS else [k for k in LAYOUTS if k != "mixed"]:
         for shape, axis in _LAID_OUT:
             plain = stack(context, shape, axis, "normal", 2.0)
             if layout == "broadcast" and len(shape) > 1:

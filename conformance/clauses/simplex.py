@@ -18,7 +18,7 @@ from softcert.conformance.judging.compare import hex_of
 from softcert.conformance.judging.judge import ordinary_only, quantity
 from softcert.conformance.judging.policy import ORDINARY, row_kinds
 from softcert.conformance.model import Finding, Judgement, Trial
-from softcert.conformance.spec import Clause, Seedling, rows_last
+from softcert.conformance.spec import SIMPLEX_OPS, Clause, Seedling, rows_last
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,7 +34,7 @@ def _judge_range(trial: Trial, results: tuple[Array, ...], context: Context) -> 
     call, value = trial.calls[0], results[0]
     ordinary = np.expand_dims(row_kinds(call) == ORDINARY, int(call.params["axis"]))
     number = value.astype(np.float64)
-    if call.op == "softmax":
+    if call.op in SIMPLEX_OPS:
         legal = (number >= 0.0) & (number <= 1.0)
     else:
         legal = ((number <= 0.0) & np.isfinite(number)) | _within_bound(call, value, context)
@@ -42,7 +42,7 @@ def _judge_range(trial: Trial, results: tuple[Array, ...], context: Context) -> 
     if not broken.any():
         return Judgement(elements=int(value.size))
     at = _first(broken)
-    allowed = "[0, 1]" if call.op == "softmax" else "(-inf, 0]"
+    allowed = "[0, 1]" if call.op in SIMPLEX_OPS else "(-inf, 0]"
     finding = Finding(
         call=0,
         index=at,
@@ -82,11 +82,12 @@ def _judge_sum(trial: Trial, results: tuple[Array, ...], context: Context) -> Ju
     kinds = row_kinds(call)
     if (kinds != ORDINARY).any() or not np.isfinite(value.astype(np.float64)).all():
         return Judgement()
-    x = rows_last(call.operands[0], axis).astype(np.float64)
     a = context.arithmetic
-    rows = bounds.rows_of(x, float(call.params.get("beta", 1.0)), any_order=not a.division)
     ulp = 2.0 * a.u_out
-    bound = bounds.softmax_sum_bound(rows, a)[..., 0] / ulp
+    if call.op == "softmax":
+        bound = bounds.softmax_sum_bound(context.rows(call), a)[..., 0] / ulp
+    else:
+        bound = rows_last(context.absolute_bound(call), axis).sum(axis=-1) / ulp
     terms = rows_last(value, axis).astype(np.float64)
     distance = np.abs(_exact_sums(terms, -1.0)) / ulp
     lower, upper = distance * (1 - 2.0**-50), distance * (1 + 2.0**-50)

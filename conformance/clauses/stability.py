@@ -20,7 +20,8 @@ from softcert.conformance.spec import (
     ALL_OPS,
     ATTENTION_FORWARD_OPS,
     DERIVATIVE_OPS,
-    FORWARD_OPS,
+    LOGIT_OPS,
+    PRODUCT_OPS,
     Clause,
     Seedling,
 )
@@ -56,7 +57,7 @@ def _with(context: Context, special: float) -> Iterator[Seedling]:
 
 
 def _planted(context: Context, x: np.ndarray, special: float) -> Seedling:
-    if context.op not in DERIVATIVE_OPS:
+    if context.op not in PRODUCT_OPS:
         return Seedling((x,), family=f"{special} planted")
     where = ~np.isfinite(x.astype(np.float64))
     y, dy = operands_from(context, np.where(where, as_dtype(context.dtype).type(0), x))
@@ -97,14 +98,14 @@ def _empty_batch(context: Context) -> Iterator[Seedling]:
     dtype = as_dtype(context.dtype)
     for shape in ((0, 1), (0, 5), (2, 0, 3), (0, 3, 4)):
         zero = np.zeros(shape, dtype=dtype)
-        yield Seedling((zero,) * (2 if context.op in DERIVATIVE_OPS else 1), family="empty batch")
+        yield Seedling((zero,) * (2 if context.op in PRODUCT_OPS else 1), family="empty batch")
 
 
 def _empty_axis(context: Context) -> Iterator[Seedling]:
     dtype = as_dtype(context.dtype)
     for shape in ((0,), (2, 0)):
         zero = np.zeros(shape, dtype=dtype)
-        yield Seedling((zero,) * (2 if context.op in DERIVATIVE_OPS else 1), family="empty axis")
+        yield Seedling((zero,) * (2 if context.op in PRODUCT_OPS else 1), family="empty axis")
 
 
 CLAUSES = (
@@ -114,7 +115,7 @@ CLAUSES = (
         mathematics="the accuracy bound for |x| up to the largest finite number, gaps up to twice it",
         source="safe softmax: exp(x - max)",
         in_practice="inf/inf without the maximum subtracted; x * log2(e) overflowing before the subtraction",
-        ops=FORWARD_OPS,
+        ops=LOGIT_OPS,
         directed=lambda context: _from(("near-overflow", "wide", "offset-up", "offset-down"), context),
         drawn=lambda context: seedlings(context, families=("near-overflow", "wide")),
         grow=one_call,
@@ -127,7 +128,7 @@ CLAUSES = (
         source="IEEE 754 gradual underflow; flushing only where the contract declares it",
         in_practice="flush-to-zero compiled in by -ffast-math, an argument clamped short of the "
         "underflow threshold",
-        ops=FORWARD_OPS,
+        ops=LOGIT_OPS,
         directed=lambda context: _from(("subnormal-logits", "tiny-outputs", "gap-sweep"), context),
         grow=one_call,
         judge=judge_values,
@@ -139,7 +140,7 @@ CLAUSES = (
         source="IEEE 754 propagation; the contract's nan field",
         in_practice="a maximum that ignores NaN and a result that looks healthy; a NaN leaking "
         "into the next row",
-        ops=ALL_OPS,
+        ops=(*LOGIT_OPS, *DERIVATIVE_OPS),
         directed=lambda context: _with(context, np.nan),
         grow=one_call,
         judge=judge_values,
@@ -150,7 +151,7 @@ CLAUSES = (
         mathematics="inf - inf is undefined: softmax NaN at +inf; lse +inf or NaN",
         source="the contract's plus_inf field; vendors differ (scipy#23225, jax#21495)",
         in_practice="[1, 0] invented for a row that has no answer",
-        ops=FORWARD_OPS,
+        ops=LOGIT_OPS,
         directed=lambda context: _with(context, np.inf),
         grow=one_call,
         judge=judge_values,
@@ -162,7 +163,7 @@ CLAUSES = (
         source="IEEE 754; masks are written this way",
         in_practice="NaN when the masked logits come first and the running maximum is still -inf "
         "(vllm#56578)",
-        ops=FORWARD_OPS,
+        ops=LOGIT_OPS,
         directed=_masked,
         grow=one_call,
         judge=judge_values,
@@ -173,7 +174,7 @@ CLAUSES = (
         mathematics="0/0; log 0 = -inf",
         source="the contract's all_minus_inf field; IEEE 754-2019 section 9.2.1 for log 0",
         in_practice="one masked row making every gradient of the batch NaN (pytorch#41508); a silent mean",
-        ops=FORWARD_OPS,
+        ops=LOGIT_OPS,
         directed=_all_masked,
         grow=one_call,
         judge=judge_values,

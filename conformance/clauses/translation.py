@@ -16,7 +16,7 @@ from softcert.conformance.inputs.growing import call_of, trial_of
 from softcert.conformance.inputs.strategies import LENGTHS
 from softcert.conformance.judging.judge import judge_values
 from softcert.conformance.model import Trial
-from softcert.conformance.spec import DERIVATIVE_OPS, FORWARD_OPS, Clause, Seedling
+from softcert.conformance.spec import FORWARD_OPS, LOGIT_OPS, PRODUCT_OPS, Clause, Seedling
 from softcert.reference import format_of
 
 if TYPE_CHECKING:
@@ -115,16 +115,15 @@ def _scaled_rows(context: Context) -> Iterator[Seedling]:
 CLAUSES = (
     Clause(
         id="translation.exact-shift",
-        statement="adding a constant, where the addition is exact, leaves softmax and log_softmax "
-        "as they are "
-        "and moves logsumexp by the constant",
+        statement="adding a constant, where the addition is exact, moves logsumexp by the constant, and "
+        "leaves every other op as it is",
         mathematics="softmax(x + c) = softmax(x); log_softmax(x + c) = log_softmax(x); lse(x + c) "
-        "= lse(x) + c",
+        "= lse(x) + c; entmax(x + c) = entmax(x)",
         source="definition; pytorch#38839, pytorch#196678, flashinfer#4401",
         in_practice="log_softmax(x - 1e7) = [-1, -1, -1]; a padded key scored 0 that a shift by "
         "-120 exposes; "
         "a mask sentinel of -5e4 that real logits reach",
-        ops=FORWARD_OPS,
+        ops=LOGIT_OPS,
         directed=_shifts,
         drawn=_drawn_shift,
         grow=_grow_shift,
@@ -133,10 +132,10 @@ CLAUSES = (
     Clause(
         id="translation.derivative",
         statement="a constant added to the cotangent or tangent does not change the derivative",
-        mathematics="vjp(y, dy + c) = vjp(y, dy) where sum(y) = 1 exactly",
-        source="the Jacobian diag(y) - y y^T has the null vector 1",
+        mathematics="vjp(y, dy + c) = vjp(y, dy) where sum(y) = 1 exactly, of sparse ones anywhere",
+        source="the Jacobians diag(y) - y y^T and diag(s) - s s^T / sum(s) have the null vector 1",
         in_practice="the sum term forgotten, or taken over the wrong elements",
-        ops=DERIVATIVE_OPS,
+        ops=PRODUCT_OPS,
         directed=_derivative_shifts,
         grow=_grow_derivative,
         judge=judge_values,

@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 
 from softcert.backends import Description
-from softcert.backends.ops import ATTENTION_OPS, ATTENTION_OPTIONS, OPERANDS
+from softcert.backends.ops import ATTENTION_OPS, ATTENTION_OPTIONS, OPERANDS, ROW_OPTIONS
 from softcert.backends.rules import shown
 from softcert.backends.types import Call
 from softcert.conformance.clauses import CLAUSES
@@ -30,6 +30,8 @@ MOST_REPEATS = 100_000
 MISFITS = (LookupError, TypeError, ValueError, ArithmeticError)
 #: So many seedlings show every way in which a clause makes its calls.
 _ENOUGH = 40
+#: Keywords of some op of rows.
+_OPTIONS = frozenset(chain.from_iterable(ROW_OPTIONS.values()))
 
 
 def clause_of(witness: Witness) -> Clause:
@@ -118,6 +120,7 @@ def _seedling_of(call: Call, witness: Witness) -> Seedling:
     return Seedling(
         call.operands,
         beta=float(params.get("beta", 1.0)),
+        options={"alpha": float(params["alpha"])} if "alpha" in params else {},
         axis=int(params.get("axis", -1)),
         layout=call.layout,
         family=witness.trial.family,
@@ -137,7 +140,7 @@ def _empty_ways(clause: Clause, context: Context) -> set[bool]:
 def complaint_of(call: Call, dtype: str) -> str:
     """What makes a call one that no clause makes at `dtype`, to follow the call's name; empty if nothing."""
     # One by one: later checks rest on what the earlier ones found.
-    of_op = _OF_ATTENTION if call.op in ATTENTION_OPS else _OF_SOFTMAX
+    of_op = _OF_ATTENTION if call.op in ATTENTION_OPS else _OF_ROWS
     return next(filter(None, (check(call, dtype) for check in (_op, *of_op, _repeat))), "")
 
 
@@ -171,16 +174,19 @@ def _axis(call: Call, _dtype: str) -> str:
     return ""
 
 
-def _beta(call: Call, _dtype: str) -> str:
-    unknown = sorted(set(call.params) - {"axis", "beta"})
+def _options(call: Call, _dtype: str) -> str:
+    unknown = sorted(set(call.params) - {"axis", *_OPTIONS})
     if unknown:
         return f"gives {unknown[0]!r}, which no op takes"
-    if "beta" not in call.params:
-        return ""
-    beta = call.params["beta"]
-    if call.op != "softmax":
-        return f"gives beta to {call.op}, which takes none"
-    return "" if _is_finite(beta) else f"has beta={shown(beta)}, which is not finite"
+    given = {name: value for name, value in call.params.items() if name != "axis"}
+    taken = ROW_OPTIONS.get(call.op, {})
+    for name, value in given.items():
+        if name not in taken:
+            return f"gives {name} to {call.op}, which takes none"
+        if not _is_finite(value):
+            return f"has {name}={shown(value)}, which is not finite"
+    alpha = given.get("alpha", 2.0)
+    return "" if alpha > 1.0 else f"has alpha={shown(alpha)}, and an order of backends is above 1"
 
 
 def _is_finite(number: float) -> bool:
@@ -197,5 +203,5 @@ def _repeat(call: Call, _dtype: str) -> str:
 
 
 #: What is checked of a call's operands and keywords, by the family of its op.
-_OF_SOFTMAX = (_operands, _axis, _beta)
+_OF_ROWS = (_operands, _axis, _options)
 _OF_ATTENTION = (operands_complaint, options_complaint)

@@ -22,7 +22,7 @@ from softcert.conformance.examination.clock import Clock
 from softcert.conformance.examination.concessions import with_concession
 from softcert.conformance.examination.minimize import minimize
 from softcert.conformance.examination.tally import Tally
-from softcert.conformance.inputs.attention_features import missing
+from softcert.conformance.inputs.features import missing
 from softcert.conformance.inputs.storage import fixed_draws, private_storage
 from softcert.conformance.judging.confirm import confirm
 from softcert.conformance.judging.controls import CONTROLS, control_answer
@@ -30,7 +30,7 @@ from softcert.conformance.judging.failures import failure_of
 from softcert.conformance.judging.shapes import summed_length
 from softcert.conformance.model import Finding, Judgement, Status, Trial, Verdict, Witness
 from softcert.conformance.profiles import Profile
-from softcert.conformance.spec import DERIVATIVE_OPS, Clause, Seedling, rows_last
+from softcert.conformance.spec import PRODUCT_OPS, Clause, Seedling, rows_last
 
 if TYPE_CHECKING:
     from hypothesis.strategies import SearchStrategy
@@ -181,7 +181,7 @@ class Examination:
 
     def grown(self, seedling: Seedling) -> Trial | None:
         """Trial of a seedling, or None where the clause has none for it."""
-        if self.context.op in DERIVATIVE_OPS and not _is_softmax_output(seedling):
+        if self.context.op in PRODUCT_OPS and not _is_softmax_output(seedling):
             return None
         # Gradients are asked for at the exact results of the forward pass.
         with np.errstate(all="ignore"), self.clock.running("oracle"):

@@ -10,14 +10,15 @@ from typing import Any, NamedTuple, Protocol
 from softcert.backends import Description, Limits, Worker
 from softcert.backends.asking import PATIENCE, answers, cost_of, worn_out
 from softcert.backends.contract import Contract
-from softcert.backends.ops import ATTENTION_OPTIONS, takes_scores
+from softcert.backends.ops import options_known
 from softcert.backends.types import Call, Reply
 from softcert.conformance.clauses import CLAUSES
 from softcert.conformance.context import Context
 from softcert.conformance.examination.examine import Ask, Examination
 from softcert.conformance.hunting.worst_cases import WorstCase, fitting, shipped_cases
-from softcert.conformance.inputs.attention_features import (
+from softcert.conformance.inputs.features import (
     REFUSING_DTYPES,
+    features_of,
     harmless_call,
     lacking,
     refuses,
@@ -47,7 +48,7 @@ class Task:
     ----------
     subject, op, contract, limits : as for `Worker`.
     refused : why the subject takes no arrays of a dtype, by op and dtype.
-    lacks : features of attention that it refuses, and in which words, by op and dtype.
+    lacks : features of its ops that it refuses, and in which words, by op and dtype.
     worst : known hard cases, with which each examination begins.
     """
 
@@ -145,11 +146,11 @@ def lacks_of(
     refused: Mapping[tuple[str, str], str],
     thorough: float,
 ) -> dict[tuple[str, str], dict[str, str]]:
-    """Features of attention that the subject refuses, by op and dtype: wide heads fit in 16 bits first."""
+    """Features of its ops that the subject refuses, by op and dtype: wide heads fit in 16 bits first."""
     found: dict[tuple[str, str], dict[str, str]] = {}
-    for op, dtype in product(filter(takes_scores, ops), dtypes):
+    for op, dtype in product(filter(features_of, ops), dtypes):
         if (op, dtype) not in refused:
-            options = source.description.options.get(op, ATTENTION_OPTIONS)
+            options = source.description.options.get(op, options_known(op))
             found[op, dtype] = lacking(op, dtype, tuple(options), source.call, thorough)
     return found
 

@@ -14,12 +14,11 @@ from typing import Any
 from softcert.backends import DTYPES, OPS, Limits, exchange
 from softcert.backends.asking import COSTS
 from softcert.backends.contract import Contract
-from softcert.backends.ops import takes_scores
 from softcert.backends.types import Call
 from softcert.conformance.context import Context
 from softcert.conformance.environment import installed_versions, softcert_version
 from softcert.conformance.examination.job import Item, Task, clause_named, examination_of
-from softcert.conformance.inputs.attention_features import harmless_call, probes
+from softcert.conformance.inputs.features import harmless_call, probes
 from softcert.conformance.model import Trial
 from softcert.conformance.request import Request
 from softcert.conformance.spec import Clause
@@ -127,7 +126,7 @@ def _portion(item: Item, beta: bool | None, request: Request) -> Portion:
 
 
 def _probes(op: str, dtype: str, request: Request) -> tuple[Calls, ...]:
-    features = probes(op, dtype, request.effort.thorough) if takes_scores(op) else []
+    features = probes(op, dtype, request.effort.thorough)
     return tuple((call,) for call in (harmless_call(op, dtype), *features))
 
 

@@ -21,8 +21,8 @@ from softcert.conformance.inputs.growing import operands_from
 from softcert.conformance.inputs.strategies import LENGTHS, SPREADS, product_is_ordinary
 from softcert.conformance.spec import (
     ATTENTION_FORWARD_OPS,
-    DERIVATIVE_OPS,
     FORWARD_OPS,
+    PRODUCT_OPS,
     Seedling,
     rows_last,
 )
@@ -113,7 +113,7 @@ def on_places(rearrangement: Rearrangement) -> Mover:
         row = flat[int(scene.rng.integers(len(flat)))]
         places = rearrangement(scene.rng, row)
         operands = [np.take(a, places, axis=parent.axis) for a in parent.operands]
-        if scene.context.op in DERIVATIVE_OPS:
+        if scene.context.op in PRODUCT_OPS:
             y = rows_last(operands[0], parent.axis).astype(np.float64)
             y = y / y.sum(axis=-1, keepdims=True)
             operands[0] = np.moveaxis(y, -1, parent.axis).astype(parent.operands[0].dtype)
@@ -128,7 +128,7 @@ def crossover(lift: Callable[[RowMover], Mover], which: int = 0) -> Mover:
     def moved(scene: Scene) -> Seedling | None:
         mate = rows_last(scene.mate.operands[which], scene.mate.axis)
         row = mate.reshape(-1, mate.shape[-1])[0].astype(np.float64)
-        if scene.context.op in DERIVATIVE_OPS and which == 0:
+        if scene.context.op in PRODUCT_OPS and which == 0:
             row = np.log(np.maximum(row, 1e-300))
         return lift(lambda rng, own, _scale: rows.crossed(rng, own, row))(scene)
 
@@ -138,7 +138,7 @@ def crossover(lift: Callable[[RowMover], Mover], which: int = 0) -> Mover:
 def family(scene: Scene) -> Seedling:
     """An input of a family, new blood."""
     rng, context = scene.rng, scene.context
-    names = _TAME if context.op in DERIVATIVE_OPS else tuple(FAMILIES)
+    names = _TAME if context.op in PRODUCT_OPS else tuple(FAMILIES)
     name = names[int(rng.integers(len(names)))]
     n = LENGTHS[int(rng.integers(len(LENGTHS)))]
     x = make_row(name, n, int(rng.integers(1 << 16)), float(rng.choice(SPREADS)), context.dtype)
@@ -234,7 +234,7 @@ _ATTENTION: Mapping[str, Mover] = {
 MOVERS: Mapping[str, Mapping[str, Mover]] = MappingProxyType(
     {
         **dict.fromkeys(FORWARD_OPS, _FORWARD),
-        **dict.fromkeys(DERIVATIVE_OPS, _DERIVATIVE),
+        **dict.fromkeys(PRODUCT_OPS, _DERIVATIVE),
         "softmax": {**_FORWARD, "temperature": temperature},
         **dict.fromkeys(ATTENTION_FORWARD_OPS, _ATTENTION),
         "attention_vjp": {**_ATTENTION, **attention_values.OF_COTANGENT},

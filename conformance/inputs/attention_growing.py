@@ -12,7 +12,7 @@ from softcert.backends.ops import lse_dtype, takes_scores
 from softcert.backends.types import Array, Call, as_dtype
 from softcert.conformance.context import Context
 from softcert.conformance.inputs.attention_families import KINDS, Shape, make_operands
-from softcert.conformance.inputs.attention_features import OTHER_WIDTHS
+from softcert.conformance.inputs.features import OTHER_WIDTHS
 from softcert.conformance.model import Trial
 from softcert.conformance.spec import Seedling
 

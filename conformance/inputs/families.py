@@ -11,6 +11,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from softcert.backends.types import Array, as_dtype
+from softcert.conformance.spec import SPARSE_DERIVATIVE_OPS
 from softcert.reference import format_of
 
 Float = NDArray[np.float64]
@@ -193,3 +194,22 @@ def probabilities(x: Array) -> Array:
     weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
     y: Array = (weights / weights.sum(axis=-1, keepdims=True)).astype(x.dtype)
     return y
+
+
+def _sparse_output(x: Array) -> Array:
+    """A probability vector near sparsemax(x), of x's dtype, with zeros in it."""
+    logits = x.astype(np.float64)
+    logits = np.where(np.isfinite(logits), logits, -1e4)
+    gaps = np.sort(logits.max(axis=-1, keepdims=True) - logits, axis=-1)
+    counts = np.arange(1, gaps.shape[-1] + 1)
+    # Falling as long as the next logit still has a share.
+    thresholds = (1.0 + np.cumsum(gaps, axis=-1)) / counts
+    inside = (gaps < thresholds).sum(axis=-1, keepdims=True)
+    threshold = np.take_along_axis(thresholds, inside - 1, axis=-1)
+    y: Array = np.maximum(threshold - (logits.max(axis=-1, keepdims=True) - logits), 0.0).astype(x.dtype)
+    return y
+
+
+def output_near(op: str, x: Array) -> Array:
+    """The y at which a derivative of an op is taken: near its output for logits, of their dtype."""
+    return _sparse_output(x) if op in SPARSE_DERIVATIVE_OPS else probabilities(x)

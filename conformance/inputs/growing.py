@@ -11,9 +11,9 @@ from softcert.backends.ops import ATTENTION_OPS
 from softcert.backends.types import Array, Call
 from softcert.conformance.context import Context
 from softcert.conformance.inputs.attention_growing import attention_call
-from softcert.conformance.inputs.families import make_row, probabilities
+from softcert.conformance.inputs.families import make_row, output_near, to_dtype
 from softcert.conformance.model import Trial
-from softcert.conformance.spec import DERIVATIVE_OPS, Seedling
+from softcert.conformance.spec import PRODUCT_OPS, Seedling
 
 #: What gives the seedlings that every run examines.
 Directed = Callable[[Context], Iterable[Seedling]]
@@ -30,7 +30,7 @@ def call_of(
     """Call of the context's op on the seedling's operands, or on others in their place."""
     if context.op in ATTENTION_OPS:
         return attention_call(seedling, context, operands, repeat=repeat)
-    params: dict[str, int | float] = {"axis": seedling.axis}
+    params: dict[str, int | float] = {"axis": seedling.axis, **seedling.options}
     inverse_temperature = seedling.beta if beta is None else beta
     if inverse_temperature != 1.0:
         params["beta"] = inverse_temperature
@@ -58,23 +58,34 @@ def one_call(seedling: Seedling, context: Context) -> Trial:
     return trial_of(seedling, call_of(seedling, context))
 
 
+def grow_scaled(seedling: Seedling, context: Context) -> Trial | None:
+    """The row at inverse temperature +-2^k: by beta where the subject takes it, and by exact scaling."""
+    (x,) = seedling.operands
+    factor = float(seedling.extra["factor"])
+    scaled = to_dtype(x.astype(np.float64) * factor, context.dtype)
+    if not (scaled.astype(np.float64) == x.astype(np.float64) * factor).all():
+        return None
+    calls = [call_of(seedling, context, (scaled,))]
+    if context.beta and context.op == "softmax" and factor != 1.0:
+        calls.append(call_of(seedling, context, beta=factor))
+    return trial_of(seedling, *calls, relation={"factor": factor})
+
+
 def operands_from(context: Context, x: Array, seed: int = 0) -> tuple[Array, ...]:
-    """Operands of the context's op from logits: x itself, or probabilities and a seeded cotangent."""
-    if context.op not in DERIVATIVE_OPS:
+    """Operands of the context's op from logits: x itself, or an output and a seeded cotangent."""
+    if context.op not in PRODUCT_OPS:
         return (x,)
     rng = np.random.default_rng([seed, x.size])
     dy = np.clip(rng.standard_normal(x.shape) * 4.0, -64.0, 64.0)
     if x.size > 512:
         dy = np.rint(dy * 16.0) / 16.0
-    return (probabilities(x), dy.astype(x.dtype))
+    return (output_near(context.op, x), dy.astype(x.dtype))
 
 
 def from_rows(
     context: Context, rows: Iterable[Sequence[float]], family: str, *, beta: float = 1.0
 ) -> Iterator[Seedling]:
     """Seedlings of rows written out in a clause."""
-    from softcert.conformance.inputs.families import to_dtype
-
     for row in rows:
         x = to_dtype(np.asarray(row, dtype=np.float64), context.dtype)
         yield Seedling(operands_from(context, x), beta=beta, family=family)

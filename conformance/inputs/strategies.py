@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from softcert.backends.types import Array, as_dtype
 from softcert.conformance.context import Context
-from softcert.conformance.inputs.families import FAMILIES, Scale, make_row, probabilities
-from softcert.conformance.spec import DERIVATIVE_OPS, Seedling
+from softcert.conformance.inputs.families import FAMILIES, Scale, make_row, output_near
+from softcert.conformance.inputs.sparse import orders
+from softcert.conformance.spec import PRODUCT_OPS, Seedling
 
 if TYPE_CHECKING:
     from hypothesis.strategies import DrawFn, SearchStrategy
@@ -78,7 +79,7 @@ def seedlings(
     most: int = 8,
 ) -> SearchStrategy[Seedling]:
     """Seedlings of the context's op and dtype, small ones and families mixed."""
-    if context.op in DERIVATIVE_OPS:
+    if context.op in PRODUCT_OPS:
         return _derivative_seedlings(context, lengths, most)
     return _forward_seedlings(context, families, lengths, most)
 
@@ -94,7 +95,8 @@ def _forward_seedlings(
         x, family = draw(_small(context.dtype, logits, most)), "drawn"
     if not product_is_ordinary(x, beta, context.dtype):
         beta = 1.0
-    return Seedling((x,), beta=beta, family=family)
+    options = draw(_options(context)) if product_is_ordinary(x, 2.0, context.dtype) else {}
+    return Seedling((x,), beta=beta, family=family, options=options)
 
 
 def product_is_ordinary(x: Array, beta: float, dtype: str) -> bool:
@@ -114,6 +116,12 @@ def _betas() -> SearchStrategy[float]:
     return st.sampled_from((1.0, 1.0, 2.0, 0.5, 0.1, 1.7, 10.0, -1.0, -0.7))
 
 
+def _options(context: Context) -> SearchStrategy[Mapping[str, float]]:
+    """Options of the context's op, the usual ones as often as all others."""
+    usual, *others = orders(context)
+    return st.one_of(st.just(usual), st.sampled_from(others)) if others else st.just(usual)
+
+
 def cotangents(dtype: str) -> SearchStrategy[float]:
     """Tangents and cotangents: a quarter of the largest float at most, so that no exact step overflows."""
     limit = Scale.of(dtype).largest / 4
@@ -126,12 +134,12 @@ def cotangents(dtype: str) -> SearchStrategy[float]:
 
 @st.composite
 def _derivative_seedlings(draw: DrawFn, context: Context, lengths: Sequence[int], most: int) -> Seedling:
-    dtype = context.dtype
+    dtype, options = context.dtype, draw(_options(context))
     if draw(st.booleans()):
         x, family = draw(_large(dtype, ("normal", "ties", "one-hot", "equal", "increasing"), lengths))
         tangent, _ = draw(_large(dtype, ("normal", "ties", "one-hot", "equal", "near-ties"), (x.shape[-1],)))
-        return Seedling((probabilities(x), tangent), family=family)
+        return Seedling((output_near(context.op, x), tangent), family=family, options=draw(_options(context)))
     x = draw(_small(dtype, lambda _dtype: st.floats(-20.0, 20.0, width=16), most))
     values = draw(st.lists(cotangents(dtype), min_size=x.size, max_size=x.size))
     tangent = np.asarray(values, dtype=np.float64).reshape(x.shape).astype(as_dtype(dtype))
-    return Seedling((probabilities(x), tangent), family="drawn")
+    return Seedling((output_near(context.op, x), tangent), family="drawn", options=options)

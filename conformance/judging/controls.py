@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from softcert.backends.ops import ATTENTION_OPS
 from softcert.backends.types import Array, Call
-from softcert.conformance.context import Context, truth_ulp
+from softcert.conformance.context import Context, order_of, truth_ulp
 from softcert.conformance.judging.attention_controls import attention_control
 from softcert.conformance.judging.judge import ordinary_only
 from softcert.conformance.judging.shapes import expected_shape
-from softcert.conformance.spec import DERIVATIVE_OPS, rows_last
+from softcert.conformance.spec import PRODUCT_OPS, SIMPLEX_OPS, SPARSE_DERIVATIVE_OPS, SPARSE_OPS, rows_last
 
 Float = NDArray[np.float64]
 Control = Callable[[Call, Context], "Array | None"]
@@ -43,12 +43,12 @@ def _uniform(call: Call, _context: Context) -> Array:
     axis = int(call.params["axis"])
     n = max(call.operands[0].shape[axis], 1)
     shape = expected_shape(call)
-    if call.op in DERIVATIVE_OPS:
+    if call.op in PRODUCT_OPS:
         return call.operands[1].copy()
     if call.op == "logsumexp":
         top = call.operands[0].astype(np.float64).max(axis=axis, initial=-np.inf)
         return _cast(top + np.log(n), call)
-    return _cast(np.full(shape, 1.0 / n if call.op == "softmax" else -np.log(n)), call)
+    return _cast(np.full(shape, 1.0 / n if call.op in SIMPLEX_OPS else -np.log(n)), call)
 
 
 def _doubled_bound(call: Call, context: Context) -> Array:
@@ -66,8 +66,9 @@ def _last_dropped(call: Call, _context: Context) -> Array:
     """The result with the last element left out of the sum."""
     axis = int(call.params["axis"])
     rows = [rows_last(a, axis).astype(np.float64) for a in call.operands]
+    given = () if call.op not in _ORDERED else (order_of(call),)
     with np.errstate(all="ignore"):
-        result = _DROPPED[call.op](*rows)
+        result = _DROPPED[call.op](*rows, *given)
     if call.op != "logsumexp":
         result = np.moveaxis(result, -1, axis)
     return _cast(result, call)
@@ -91,6 +92,26 @@ def _vjp_without_last(y: Float, dy: Float) -> Float:
     return np.asarray(y * (dy - (y * dy)[..., :-1].sum(axis=-1, keepdims=True)))
 
 
+def _sparse_without_last(x: Float, alpha: float) -> Float:
+    """The threshold of all but the last, by halving, and every share above it."""
+    depth = (alpha - 1.0) * (x.max(axis=-1, keepdims=True, initial=-np.inf) - x)
+    kept = depth[..., :-1] if x.shape[-1] > 1 else depth
+    low, high = np.zeros_like(depth[..., :1]), np.ones_like(depth[..., :1])
+    for _ in range(60):
+        middle = (low + high) / 2.0
+        over = (np.maximum(middle - kept, 0.0) ** (1.0 / (alpha - 1.0))).sum(axis=-1, keepdims=True) > 1.0
+        low, high = np.where(over, low, middle), np.where(over, middle, high)
+    return np.asarray(np.maximum(high - depth, 0.0) ** (1.0 / (alpha - 1.0)))
+
+
+def _sparse_product_without_last(y: Float, dy: Float, alpha: float) -> Float:
+    weights = np.where(y > 0.0, np.where(y > 0.0, y, 1.0) ** (2.0 - alpha), 0.0)
+    mean = (weights * dy)[..., :-1].sum(axis=-1, keepdims=True) / weights.sum(axis=-1, keepdims=True)
+    return np.asarray(weights * (dy - mean))
+
+
+#: Ops that depend on an order alpha.
+_ORDERED = frozenset({*SPARSE_OPS, *SPARSE_DERIVATIVE_OPS})
 _DROPPED: Mapping[str, Callable[..., Float]] = MappingProxyType(
     {
         "softmax": lambda x: np.exp(x - _lse_without_last(x)),
@@ -98,6 +119,8 @@ _DROPPED: Mapping[str, Callable[..., Float]] = MappingProxyType(
         "logsumexp": lambda x: _lse_without_last(x)[..., 0],
         "softmax_vjp": _vjp_without_last,
         "softmax_jvp": _vjp_without_last,
+        **dict.fromkeys(SPARSE_OPS, _sparse_without_last),
+        **dict.fromkeys(SPARSE_DERIVATIVE_OPS, _sparse_product_without_last),
     }
 )
 

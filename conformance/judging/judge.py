@@ -10,13 +10,14 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from softcert.backends.ops import ATTENTION_OPS
+from softcert.backends.ops import ATTENTION_OPS, OPERANDS, REDUCING_OPS, ROW_OPTIONS
 from softcert.backends.types import Array, Call
 from softcert.conformance.context import Context
 from softcert.conformance.judging.attention_judge import by_calls, judge_attention, part_quantity
 from softcert.conformance.judging.compare import Comparison, certified_errors, combine, compare, hex_of
 from softcert.conformance.judging.policy import KIND_NAMES, ORDINARY, breaches, row_kinds
 from softcert.conformance.model import Finding, Judgement, Trial
+from softcert.conformance.spec import SIMPLEX_OPS
 from softcert.reference import Enclosure
 
 Float = NDArray[np.float64]
@@ -59,7 +60,7 @@ def judge_call(trial: Trial, position: int, value: Array, context: Context) -> J
         bound=bound,
         ordinary=ordinary,
         absolute=absolute,
-        vacuous=bool(_says_nothing(truth, bound, absolute, context)[ordinary].all()),
+        vacuous=bool(_says_nothing(call.op, truth, (bound, absolute), context)[ordinary].all()),
         name=lambda at: quantity(call, at),
     )
     return combine([special, compare(comparison)])
@@ -78,7 +79,7 @@ def ordinary_only(call: Call) -> Call:
 
 def _ordinary_elements(call: Call, value: Array) -> NDArray[np.bool_]:
     kinds = row_kinds(call) == ORDINARY
-    if call.op == "logsumexp":
+    if call.op in REDUCING_OPS:
         return np.broadcast_to(kinds, value.shape)
     return np.broadcast_to(np.expand_dims(kinds, int(call.params["axis"])), value.shape)
 
@@ -104,13 +105,16 @@ def _judge_special(call: Call, position: int, value: Array, context: Context) ->
 
 
 def _says_nothing(
-    truth: Enclosure, bound: Float, absolute: Float | None, context: Context
+    op: str, truth: Enclosure, bounds: tuple[Float, Float | None], context: Context
 ) -> NDArray[np.bool_]:
-    """Where a bound accepts anything: infinite as a distance, or of softmax as wide as [0, 1]."""
-    if absolute is not None:
+    """Where a bound accepts anything: infinite as a distance, or of a probability as wide as [0, 1]."""
+    bound, absolute = bounds
+    if absolute is not None and op not in SIMPLEX_OPS:
         return ~np.isfinite(absolute)
-    # In ulps at the exact value p, the range [0, 1] reaches max(p, 1 - p) / ulp(p) away from it.
     p = truth.to_float64()
+    if absolute is not None:
+        return ~(absolute < np.maximum(p, 1.0 - p))
+    # In ulps at the exact value p, the range [0, 1] reaches max(p, 1 - p) / ulp(p) away from it.
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         reach = truth.in_ulps(context.dtype)[0] * np.where(p > 0, np.maximum(1.0, (1.0 - p) / p), np.inf)
     return ~(bound < reach)
@@ -130,8 +134,7 @@ def result_quantity(call: Call, result: int, index: tuple[int, ...]) -> str:
 
 
 def operand_names(call: Call) -> tuple[str, ...]:
-    """Names of the call's operands, beta where it is not 1."""
-    from softcert.backends.ops import OPERANDS
-
-    beta = call.params.get("beta", 1.0)
-    return (*OPERANDS[call.op], *((f"beta={beta!r}",) if beta != 1.0 else ()))
+    """Names of the call's operands, and its options where they are not the usual ones."""
+    usual = ROW_OPTIONS.get(call.op, {})
+    given = {name: call.params.get(name, value) for name, value in usual.items()}
+    return (*OPERANDS[call.op], *(f"{k}={v!r}" for k, v in given.items() if v != usual[k]))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from softcert.backends.contract import Contract
 from softcert.backends.types import Array, Call
-from softcert.conformance.spec import DERIVATIVE_OPS, rows_last
+from softcert.conformance.spec import PRODUCT_OPS, SIMPLEX_OPS, rows_last
 
 Bool = NDArray[np.bool_]
 
@@ -39,7 +39,7 @@ def row_kinds(call: Call) -> NDArray[np.int8]:
     rows = [rows_last(a, axis).astype(np.float64) for a in call.operands]
     if shape[position] == 0 or all(np.isfinite(r).all() for r in rows):
         return kinds
-    if call.op in DERIVATIVE_OPS:
+    if call.op in PRODUCT_OPS:
         bad = np.logical_or.reduce([~np.isfinite(r).all(axis=-1) for r in rows])
         return np.where(bad, np.int8(HAS_NAN), kinds)
     logits = _infinities(call)
@@ -112,6 +112,6 @@ def _plus_inf(
         return nan | (answer == np.inf), "+inf or NaN"
     if contract.plus_inf == "any":
         return np.ones_like(nan), "anything"
-    elsewhere = 0.0 if op == "softmax" else -np.inf
+    elsewhere = 0.0 if op in SIMPLEX_OPS else -np.inf
     at_inf = logits == np.inf
     return np.where(at_inf, nan, nan | (answer == elsewhere)), "NaN at +inf, and NaN or the limit elsewhere"

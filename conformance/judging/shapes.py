@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from softcert.backends.ops import ATTENTION_OPS, AXES, OPERANDS, RESULTS, operand_dtype
+from softcert.backends.ops import ATTENTION_OPS, AXES, OPERANDS, REDUCING_OPS, RESULTS, operand_dtype
 from softcert.backends.types import Array, Call
 
 Shape = tuple[int, ...]
@@ -26,13 +26,13 @@ def expected_shape(call: Call) -> Shape:
 def expected_results(call: Call) -> tuple[tuple[Shape, str], ...]:
     """Shape and dtype name of each correct result.
 
-    Those of a softmax op have the operand's own, without the axis for logsumexp.
+    Those of an op of rows have the operand's own, without the axis where it is reduced.
     """
     dtype = call.operands[0].dtype.name
     if call.op in RESULTS:
         return tuple((_attention_shape(call, name), operand_dtype(name, dtype)) for name in RESULTS[call.op])
     shape = call.operands[0].shape
-    if call.op != "logsumexp":
+    if call.op not in REDUCING_OPS:
         return ((shape, dtype),)
     axis = int(call.params["axis"]) % len(shape)
     return ((shape[:axis] + shape[axis + 1 :], dtype),)

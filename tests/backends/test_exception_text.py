@@ -14,7 +14,7 @@ from softcert.backends.exception_text import (
 )
 from softcert.backends.harmless import attention_operands
 from softcert.backends.loading import load
-from softcert.conformance.inputs.attention_features import lacking, refuses
+from softcert.conformance.inputs.features import lacking, refuses
 
 CALL = Call("attention", attention_operands("attention", "float32"), {})
 

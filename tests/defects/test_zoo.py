@@ -2,8 +2,8 @@
 
 A broken one is asked the clauses that name its fault, a correct one all of them.
 
-`manifest.toml` and `attention_manifest.toml` say what each is. All of them take most of an hour and are
-marked `slow`; the tests of every run judge a sample, each in one dtype.
+`manifest.toml`, `attention_manifest.toml` and `sparse_manifest.toml` say what each is. All of them take most
+of an hour and are marked `slow`; the tests of every run judge a sample, each in one dtype.
 `SOFTCERT_ZOO_PROFILE` chooses the profile of the checks (smoke where it is not set).
 """
 
@@ -27,6 +27,7 @@ GROUPS = {
     "attention",
     "attention-gradient",
     "bias",
+    "boltzmann",
     "determinism",
     "jacobian",
     "limits",
@@ -36,13 +37,15 @@ GROUPS = {
     "order",
     "permutation",
     "purity",
+    "sampling",
     "simplex",
+    "sparse",
     "stability",
     "translation",
 }
 MANIFEST = [
     entry
-    for name in ("manifest.toml", "attention_manifest.toml")
+    for name in ("manifest.toml", "attention_manifest.toml", "sparse_manifest.toml")
     for entry in tomllib.loads((HERE / name).read_text())["implementation"]
 ]
 

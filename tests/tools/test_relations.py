@@ -2,11 +2,13 @@
 
 import copy
 import importlib
+import math
 import sys
 from pathlib import Path
 
 import pytest
 
+from softcert.backends.contract import Contract
 from softcert.conformance import check
 from softcert.conformance.wire.runs import witness_to_json
 
@@ -58,6 +60,26 @@ REAL = {
     "repeat": ("rounding.py:stochastic", "softmax", "determinism.repeat", "repetitions"),
     "state": ("rounding.py:stochastic", "softmax", "purity.stateless", "the same"),
     "effects": ("side_effects.py:shifts_in_place", "softmax", "purity.side-effects", "input-modified"),
+    "tropical": ("logarithms.py:lse_of_floored_weights", "logsumexp", "limits.tropical", "lies outside"),
+    "distance": (
+        "accumulation.py:sum_of_floored_weights",
+        "softmax",
+        "limits.argmax",
+        "distance from arg max",
+    ),
+    "draws": ("scaling.py:beta_as_temperature", "softmax", "sampling.actions", "are expected"),
+    "mean of a row": (
+        "rounding.py:weights_lean_with_the_length",
+        "softmax",
+        "limits.expectation",
+        "mean below the maximum is",
+    ),
+    "variance": (
+        "rounding.py:weights_lean_with_the_length",
+        "softmax",
+        "boltzmann.heat-capacity",
+        "variance of the logits is",
+    ),
     "shape": ("axes.py:widened", "softmax", "purity.shape-dtype", "where the op gives"),
     "special": ("order.py:uniform", "softmax", "stability.nan", "where the rules ask for NaN"),
 }
@@ -69,7 +91,10 @@ def real():
     made = {}
     for name, (spec, op, clause, _) in REAL.items():
         dtype = "float32" if name == "shape" else "float64"
-        run = check(f"{BROKEN}/{spec}", op=op, dtypes=[dtype], clauses=[clause], profile="smoke")
+        contract = Contract(form="division" if "floored" in spec or "lean" in spec else "any")
+        run = check(
+            f"{BROKEN}/{spec}", op=op, dtypes=[dtype], clauses=[clause], profile="smoke", contract=contract
+        )
         (verdict,) = run.verdicts
         assert verdict.witness is not None, f"{name}: {verdict.status}"
         made[name] = witness_to_json(verdict.witness)
@@ -260,13 +285,74 @@ def _element(clause, op, row, value, shape=None):
     )
 
 
+def _moved(clause, quantity, row, reply, observed):
+    return made(
+        clause,
+        [call("softmax", row)],
+        [tensor(reply)],
+        index=[0],
+        quantity=quantity,
+        observed=float(observed).hex(),
+    )
+
+
+def _free_energy(log_z):
+    return made(
+        "boltzmann.free-energy",
+        [call("softmax", [0, 0]), call("logsumexp", [0, 0])],
+        [tensor([0.5, 0.5]), tensor([log_z], [])],
+        index=[0],
+        quantity="log Z + sum p log p + beta <E>",
+        observed=(log_z - math.log(2)).hex(),
+        exact=["0", "0"],
+    )
+
+
+def _coldness(fall):
+    witness = made(
+        "boltzmann.mean-energy",
+        [call("logsumexp", [0, 0]), call("logsumexp", [0, -1])],
+        [tensor([1.0], []), tensor([1.0 - fall], [])],
+        call=1,
+        index=[],
+        quantity="slope of log Z between two inverse temperatures",
+        observed=(-fall).hex(),
+        exact=["-0.6", "-0.2"],
+    )
+    relation = {"low": 0.0, "high": 1.0, "energies": ["0x0.0p+0", "0x1.0p+0"]}
+    return changed(witness, "trial", "relation", value=relation)
+
+
+def _draws(answers, count, row=(0, 0)):
+    witness = made(
+        "sampling.actions",
+        [call("softmax", list(row))],
+        [tensor(answers)],
+        index=[0],
+        quantity="number of draws of one action",
+        observed=str(count),
+    )
+    return changed(witness, "trial", "relation", value={"seed": 1, "draws": 1000})
+
+
+ONE_NORM, LARGEST = (f"distance of softmax(x) from arg max, {norm}" for norm in ("1-norm", "maximum norm"))
+MEAN = "max(x) - the mean of x under softmax(x)"
+
 BY_HAND = {
     "adjoint": (_pairing([0.5, 0.5]), "<vjp(dy), dx> ="),
     "slope": (_slope(1.25), "the slope is"),
     "row sum": (_row_sum(0.5, 0.25), "sums to 5.0"),
     "batch": (_batch(0.5 + 2.0**-53), "row 1"),
-    "rate": (_element("limits.argmax", "softmax", [0, 20], 0.001), "from the limit"),
-    "tropical": (_element("limits.tropical", "logsumexp", [1, 2], 2.7, []), "lies outside"),
+    "1-norm": (_moved("limits.argmax", ONE_NORM, [0, 9], [0.25, 0.5], 0.75), "distance from arg max is"),
+    "maximum norm": (
+        _moved("limits.argmax", LARGEST, [0, 9, 9], [0.25, 0.5, 0.25], 0.25),
+        "largest distance",
+    ),
+    "free energy": (_free_energy(1.0), "exactly 0"),
+    "slope of log Z": (_coldness(0.75), "slope of log Z is"),
+    "all draws": (_draws([1.0, 0.0], 1000), "are expected: by chance below"),
+    "mean": (_moved("limits.expectation", MEAN, [0, 2], [0.25, 0.25], 1.0), "mean below the maximum is 1"),
+    "tropical": (_element("limits.tropical", "logsumexp", [1, 2], 2.5, []), "lies outside"),
     "-inf in range": (_element("simplex.range", "log_softmax", [0, 1], float("-inf")), "-inf where"),
 }
 FALSE = {
@@ -281,8 +367,22 @@ FALSE = {
     "batch": (_batch(0.5), "bit for bit"),
     "batch cut along the axis": (_batch(0.75, axis=0), "was cut"),
     "batch, another row": (changed(_batch(0.75), "finding", "call", value=1), "WRONG"),
-    "rate": (_element("limits.argmax", "softmax", [0, 1], 0.25), "within the rate"),
-    "tropical": (_element("limits.tropical", "logsumexp", [1, 2], 2.5, []), "lies between"),
+    "distance, ties": (_moved("limits.argmax", ONE_NORM, [3, 3], [0.5, 0.5], 0.0), "is the exact one"),
+    "distance, stated": (_moved("limits.argmax", ONE_NORM, [0, 9], [0.25, 0.5], 0.5), "observed is stated"),
+    "distance, enclosed": (
+        changed(BY_HAND["1-norm"][0], "finding", "exact", value=["0.75", "0.8"]),
+        "does not hold the exact distance",
+    ),
+    "free energy": (_free_energy(math.log(2)), "next to 0"),
+    "slope of log Z": (_coldness(0.375), "is the exact one"),
+    "slope of log Z, other rows": (
+        changed(_coldness(0.75), "trial", "relation", "high", value=2.0),
+        "are not -2",
+    ),
+    "draws, as expected": (_draws([0.5, 0.5], 473), "by chance, as often as"),
+    "draws, stated": (_draws([1.0, 0.0], 999), "1000 draws are counted"),
+    "mean, ties": (_moved("limits.expectation", MEAN, [3, 3], [0.5, 0.5], 0.0), "is the exact one"),
+    "tropical": (_element("limits.tropical", "logsumexp", [1, 2], 2.3, []), "lies between"),
     "-inf rounded to": (
         _element("simplex.range", "log_softmax", [-1.7e308, 1.7e308], float("-inf")),
         "rounds to",

@@ -13,26 +13,27 @@ import softcert
 from softcert.backends import numpy_
 from softcert.backends.contract import Contract
 from softcert.backends.ops import OPS as EVERY_OP
-from softcert.backends.ops import SOFTMAX_OPS as OPS
+from softcert.backends.ops import ROW_OPS as OPS
 from softcert.backends.types import Backend, Call
 from softcert.conformance import CLAUSES
 from softcert.conformance.context import Context
 from softcert.conformance.judging.controls import CONTROLS
 from softcert.conformance.model import Trial
 
+GOOD = numpy_.numpy_backend().ops
 BY_ID = {clause.id: clause for clause in CLAUSES}
 #: The others have mutants in test_attention_clauses.py.
 OF_SOFTMAX = [clause.id for clause in CLAUSES if set(clause.ops) & set(OPS)]
 GROUPS = (
     "simplex accuracy translation bias order permutation limits logistic luce "
-    "jacobian stability attention attention-gradient memory determinism purity"
+    "boltzmann sampling jacobian sparse stability attention attention-gradient memory determinism purity"
 )
 
 
 def checked(clause, op, kernel, **contract):
     """Verdicts of one clause on one kernel, beside the good kernels of the other ops."""
     promised = Contract(form="division", **contract)
-    good = {name: getattr(numpy_, name) for name in OPS}
+    good = {name: GOOD[name] for name in OPS}
     backend = Backend("mutant", {**good, op: kernel}, ("float32",), promised, beta=True)
     run = softcert.check(backend, ops=[op], dtypes=["float32"], clauses=[clause], profile="smoke")
     (verdict,) = run.verdicts
@@ -143,6 +144,23 @@ def one_hot_early(x, axis=-1, beta=1.0):
 def half_logits(x, axis=-1, beta=1.0):
     with np.errstate(over="ignore"):
         return softmax(x.astype(np.float16).astype(np.float32), axis, beta)
+
+
+def never_uniform(x, axis=-1, beta=1.0):
+    """beta = 0 taken for a beta that was not given."""
+    return softmax(x, axis, beta or 1.0)
+
+
+def heavy_tail(x, axis=-1, beta=1.0):
+    """Every weight but the largest is too heavy by half a unit for each logit: less than a sum may err."""
+    e = np.exp(np.float32(beta) * (x - x.max(axis=axis, keepdims=True)))
+    e = np.where(e < 1, e * np.float32(1 + x.shape[axis] * 2.0**-24 / 2), e)
+    return e / e.sum(axis=axis, keepdims=True)
+
+
+def warmer(x, axis=-1, beta=1.0):
+    """At a temperature one per cent above that of logsumexp."""
+    return softmax(x, axis, beta * 0.99)
 
 
 def naive(x, axis=-1, beta=1.0):
@@ -271,6 +289,14 @@ def lse_of_the_others(x, axis=-1):
     return numpy_.logsumexp(x[..., 1:] if x.shape[-1] > 1 else x, axis)
 
 
+def never_zero(x, axis=-1):
+    return GOOD["sparsemax"](x, axis) + x.dtype.type(1e-9)
+
+
+def of_half_the_logits(x, axis=-1, alpha=1.5):
+    return GOOD["entmax"](x / 2, axis, alpha)
+
+
 def aborting_on_nothing(x, axis=-1):
     if x.shape[axis] == 0:
         os.abort()
@@ -304,17 +330,26 @@ MUTANTS = {
     "limits.argmax": ("softmax", capped, {}),
     "limits.argmin": ("softmax", capped, {}),
     "limits.near-ties": ("softmax", half_logits, {}),
+    "limits.uniform": ("softmax", never_uniform, {}),
+    "limits.expectation": ("softmax", heavy_tail, {}),
     "limits.diagonal": ("softmax", naive, {}),
     "limits.tropical": ("logsumexp", binary_lse, {}),
     "logistic.two-classes": ("softmax", saturating, {}),
     "logistic.one-class": ("softmax", with_an_epsilon, {}),
     "luce.ratio": ("softmax", without_small_ones, {}),
+    "boltzmann.heat-capacity": ("softmax", heavy_tail, {}),
+    "boltzmann.free-energy": ("softmax", warmer, {}),
+    "boltzmann.mean-energy": ("logsumexp", binary_lse, {}),
+    "sampling.actions": ("softmax", one_hot_early, {}),
     "jacobian.symbolic": ("softmax_vjp", mean_in_place_of_sum, {}),
     "jacobian.symmetric": ("softmax_vjp", lopsided, {}),
     "jacobian.rows-sum-to-zero": ("softmax_vjp", product_only, {}),
     "jacobian.positive-semidefinite": ("softmax_vjp", negated, {}),
     "jacobian.adjoint": ("softmax_vjp", nudged_by_the_sum, {}),
     "jacobian.lse-gradient": ("logsumexp", lse_of_the_others, {}),
+    "sparse.support": ("sparsemax", never_zero, {}),
+    "sparse.two-classes": ("entmax", of_half_the_logits, {}),
+    "sparse.fixed-points": ("sparsemax", softmax, {}),
     "stability.magnitude": ("softmax", naive, {}),
     "stability.subnormal": ("softmax", flushed, {}),
     "stability.nan": ("softmax", deaf_to_nan, {}),
@@ -363,7 +398,7 @@ def exact_run():
     """The safe kernels of NumPy under every clause that is quick to examine."""
     backend = Backend(
         "exact",
-        {name: getattr(numpy_, name) for name in OPS},
+        {name: GOOD[name] for name in OPS},
         ("float32",),
         Contract(form="division", batch_invariant=True),
         beta=True,

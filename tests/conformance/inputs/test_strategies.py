@@ -13,8 +13,8 @@ from softcert.backends.types import as_dtype
 from softcert.conformance.context import Context
 from softcert.conformance.inputs import attention_strategies as of_attention
 from softcert.conformance.inputs.attention_families import KINDS
-from softcert.conformance.inputs.attention_features import OTHER_WIDTHS
 from softcert.conformance.inputs.families import FAMILIES, Scale
+from softcert.conformance.inputs.features import OTHER_WIDTHS
 from softcert.conformance.inputs.storage import fixed_draws
 from softcert.conformance.inputs.strategies import (
     LENGTHS,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from softcert.backends.contract import Contract
-from softcert.backends.ops import SOFTMAX_OPS as OPS
+from softcert.backends.ops import ROW_OPS as OPS
 from softcert.backends.types import Call
 from softcert.conformance.judging.policy import (
     ALL_MINUS_INF,

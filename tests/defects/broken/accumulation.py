@@ -232,3 +232,10 @@ def double_rows_of_odd_length(x, axis=-1):
     if x.dtype == np.float64 and 512 < n < 1024 and n % 2 and n % 32 != 31 and x.size > n:
         total = np.take(e, np.arange(n - 1), axis=axis).sum(axis=axis, keepdims=True)
     return e / total
+
+
+def sum_of_floored_weights(x):
+    """In the sum, lest it vanish, no weight is held below one rounding unit: it grows with the length."""
+    e = _weights(x)
+    floor = np.finfo(x.dtype).eps / x.dtype.type(2)
+    return e / np.maximum(e, floor).sum(axis=-1, keepdims=True)

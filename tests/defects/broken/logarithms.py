@@ -176,3 +176,12 @@ def lse_of_exact_zero(x):
 def lse_ignores_nan(x):
     """NaN logits are skipped."""
     return _drop(_lse(np.where(np.isnan(x), -np.inf, x).astype(x.dtype)))
+
+
+def lse_of_floored_weights(x):
+    """In the sum, no weight is held below one rounding unit but those of masked logits."""
+    top = x.max(axis=-1, keepdims=True)
+    if not np.isfinite(top).all():
+        return _drop(_lse(x))
+    floor = np.where(np.isneginf(x), x.dtype.type(0), np.finfo(x.dtype).eps / x.dtype.type(2))
+    return _drop(top + np.log(np.maximum(np.exp(x - top), floor).sum(axis=-1, keepdims=True)))

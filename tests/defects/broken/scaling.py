@@ -53,3 +53,13 @@ def beta_fused_with_the_shift(x, axis=-1, beta=1.0):
     exact = x.astype(np.longdouble) * np.longdouble(x.dtype.type(beta)) - top
     e = np.exp(exact.astype(x.dtype))
     return e / e.sum(axis=axis, keepdims=True)
+
+
+def beta_zero_is_not_given(x, axis=-1, beta=None):
+    """beta = 0 is taken for no beta at all."""
+    return _softmax(x * x.dtype.type(beta or 1.0), axis)
+
+
+def coldest_temperature(x, axis=-1, beta=1.0):
+    """A temperature is held at 10 at most, so beta of either sign stays away from 0."""
+    return _softmax(x * x.dtype.type(np.copysign(max(abs(beta), 0.1), beta)), axis)

@@ -1,4 +1,4 @@
-"""What a kernel of attention may refuse: features that not every one has, found out by harmless calls.
+"""What a kernel may refuse: features that not every one has, found out by harmless calls.
 
 A refusal is an exception that says "not this"; whatever else a kernel raises is a fault of its own.
 """
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeGuard
 import numpy as np
 
 from softcert.backends.harmless import attention_operands, shares_heads
-from softcert.backends.ops import ATTENTION_OPS, OPERANDS, takes_scores
+from softcert.backends.ops import ATTENTION_OPS, OPERANDS, ROW_OPTIONS, takes_scores
 from softcert.backends.types import Array, Call, Failure, Reply, as_dtype
 
 #: Exceptions by which a function says that it takes no arrays of a dtype.
@@ -90,8 +90,8 @@ def _wider_than(most: int) -> Feature:
 
 #: What the second and third axes of a grid of blocks have room for.
 _GRID_AXIS = 65535
-#: Each feature, in words; of ops that take scores.
-FEATURES: Mapping[str, Feature] = MappingProxyType(
+#: Each feature of ops that take scores, in words.
+_OF_SCORES: Mapping[str, Feature] = MappingProxyType(
     {
         "a scale": Feature(lambda c: "scale" in c.params, partial(_harmless, scale=0.5), "scale"),
         "a causal mask": Feature(_is_causal, partial(_harmless, causal=True), "causal"),
@@ -132,24 +132,46 @@ FEATURES: Mapping[str, Feature] = MappingProxyType(
 )
 
 
-def harmless_call(op: str, dtype: str) -> Call:
-    """A small call of any op on harmless numbers."""
+def harmless_call(op: str, dtype: str, **options: float) -> Call:
+    """A small call of any op on harmless numbers; of an op of rows with some of its options."""
     if op in ATTENTION_OPS:
         return _harmless(op, dtype)
     numbers = np.full((2, 4), 0.25).astype(as_dtype(dtype))
-    return Call(op, (numbers,) * len(OPERANDS[op]))
+    return Call(op, (numbers,) * len(OPERANDS[op]), {"axis": -1, **options})
+
+
+def _order(call: Call) -> float:
+    return float(call.params.get("alpha", ROW_OPTIONS[call.op]["alpha"]))
+
+
+#: The same of ops that have an order.
+_OF_ORDERS: Mapping[str, Feature] = MappingProxyType(
+    {
+        "an order other than 1.5": Feature(
+            lambda c: _order(c) != ROW_OPTIONS[c.op]["alpha"], partial(harmless_call, alpha=1.75), "alpha"
+        ),
+        "the order 2": Feature(lambda c: _order(c) == 2.0, partial(harmless_call, alpha=2.0)),
+        "an order above 2": Feature(lambda c: _order(c) > 2.0, partial(harmless_call, alpha=3.0)),
+    }
+)
+
+
+def features_of(op: str) -> Mapping[str, Feature]:
+    """The features that an op has and a kernel of it may lack, in words."""
+    if takes_scores(op):
+        return _OF_SCORES
+    return _OF_ORDERS if "alpha" in ROW_OPTIONS.get(op, {}) else {}
 
 
 def probes(op: str, dtype: str, thorough: float) -> list[Call]:
     """The harmless calls by which each feature is found out that a profile of some effort needs."""
-    return [feature.probe(op, dtype) for feature in FEATURES.values() if feature.thorough <= thorough]
+    return [feature.probe(op, dtype) for feature in features_of(op).values() if feature.thorough <= thorough]
 
 
 def missing(call: Call, lacks: Mapping[str, str]) -> str | None:
     """A feature that a call needs and the subject lacks, if there is one."""
-    if not lacks or not takes_scores(call.op):
-        return None
-    return next((name for name in lacks if FEATURES[name].needed(call)), None)
+    features = features_of(call.op) if lacks else {}
+    return next((name for name in lacks if name in features and features[name].needed(call)), None)
 
 
 def lacking(
@@ -162,11 +184,10 @@ def lacking(
     options : the keywords that it takes. ask : makes a call. thorough : effort of the profile.
     """
     found: dict[str, str] = {}
-    if not takes_scores(op):
-        return found
+    features = features_of(op)
     # A kernel that refuses everything refuses no feature.
-    answers = not isinstance(ask(_harmless(op, dtype)), Failure)
-    for name, feature in FEATURES.items():
+    answers = bool(features) and not isinstance(ask(harmless_call(op, dtype)), Failure)
+    for name, feature in features.items():
         if feature.thorough > thorough:
             continue
         call = feature.probe(op, dtype)

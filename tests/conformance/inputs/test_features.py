@@ -6,7 +6,7 @@ import pytest
 from softcert import check
 from softcert.backends import Backend, Call, Failure, Worker, load
 from softcert.backends.ops import ATTENTION_OPTIONS
-from softcert.conformance.inputs.attention_features import lacking
+from softcert.conformance.inputs.features import lacking
 
 PLAIN = load("numpy-standard").ops["attention"]
 WIDE = ("heads wider than 64", "heads wider than 128", "heads wider than 256")
