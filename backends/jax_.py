@@ -52,7 +52,7 @@ def jax_backend() -> Backend:
     )
 
 
-def _called(function: Callable[..., Any], *static: str, half: bool = True) -> Callable[..., Any]:
+def called(function: Callable[..., Any], *static: str, half: bool = True) -> Callable[..., Any]:
     """The function of NumPy arrays that gives arrays, in 64 bits where they are.
 
     Parameters
@@ -73,7 +73,7 @@ def _called(function: Callable[..., Any], *static: str, half: bool = True) -> Ca
 
 
 def _along_axis(function: Callable[..., JaxArray]) -> Kernel:
-    call = _called(function, "axis")
+    call = called(function, "axis")
 
     def kernel(x: Array, axis: int = -1) -> Array:
         result: Array = call(x, axis=axis)
@@ -85,7 +85,7 @@ def _along_axis(function: Callable[..., JaxArray]) -> Kernel:
 def _attention(*, residual: bool) -> Kernel:
     # 16-bit products summed in float32 are not compiled for the CPU, those of float16 at all and of bfloat16
     # for one query and one key: outside jit JAX finds another way
-    call = _called(_dot_product_attention, "scale", "causal", "residual", half=False)
+    call = called(_dot_product_attention, "scale", "causal", "residual", half=False)
 
     def attention(
         q: Array,
@@ -102,7 +102,7 @@ def _attention(*, residual: bool) -> Kernel:
 
 
 def _attention_vjp() -> Kernel:
-    call = _called(_gradient, "scale", "causal", half=False)
+    call = called(_gradient, "scale", "causal", half=False)
 
     def attention_vjp(
         q: Array,

@@ -10,6 +10,7 @@ from softcert.reference.boltzmann import (
     mean_energy,
 )
 from softcert.reference.cross_check import OPS, cross_check
+from softcert.reference.cross_entropy import cross_entropy, cross_entropy_vjp
 from softcert.reference.differentiated import (
     differentiated_logits,
     differentiated_logits_vjp,
@@ -76,6 +77,8 @@ __all__ = [
     "concrete_log_density",
     "cross_check",
     "cross_check_attention",
+    "cross_entropy",
+    "cross_entropy_vjp",
     "differentiated_logits",
     "differentiated_logits_vjp",
     "differentiated_multiplications",

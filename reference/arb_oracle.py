@@ -80,7 +80,7 @@ def _weight(row: Logits, k: int, beta_bits: int, wp: int) -> arb:
         return _gap(row, k).exp()
 
 
-def _weights(row: Logits, wp: int) -> list[arb]:
+def weights(row: Logits, wp: int) -> list[arb]:
     """Every distinct value's weight."""
     if row.beta == 1:
         top_value = row.values[row.top]
@@ -92,7 +92,7 @@ def _weights(row: Logits, wp: int) -> list[arb]:
     return [_weight(row, k, beta_bits, wp) for k in range(len(row.values))]
 
 
-def _tail(row: Logits, w: list[arb]) -> arb:
+def tail_of(row: Logits, w: list[arb]) -> arb:
     """Sum of the weights of all logits but those equal to the top."""
     tail = arb(0)
     for k, (weight, count) in enumerate(zip(w, row.counts, strict=True)):
@@ -101,47 +101,48 @@ def _tail(row: Logits, w: list[arb]) -> arb:
     return tail
 
 
-def _working(row: Logits, prec: int) -> int:
+def working(row: Logits, prec: int) -> int:
+    """Precision at which the sums' own roundings do not matter."""
     return prec + 12 + len(row.values).bit_length()
 
 
 def softmax_row(row: Logits, prec: int) -> list[Interval]:
     """Softmax at each distinct value; relative width about 2**-prec."""
-    wp = _working(row, prec)
+    wp = working(row, prec)
     with precision(wp):
-        w = _weights(row, wp)
-        total = _tail(row, w) + row.counts[row.top]
+        w = weights(row, wp)
+        total = tail_of(row, w) + row.counts[row.top]
         return [interval_of(weight / total, wp) for weight in w]
 
 
-def _log_total(row: Logits, wp: int) -> arb:
+def log_total(row: Logits, wp: int) -> arb:
     """Return lse - max, without cancellation."""
-    tail = _tail(row, _weights(row, wp))
+    tail = tail_of(row, weights(row, wp))
     n = row.counts[row.top]
     return tail.log1p() if n == 1 else (tail + n).log()
 
 
 def logsumexp_row(row: Logits, prec: int) -> Interval:
     """Logsumexp of the row (beta = 1)."""
-    wp = _working(row, prec)
+    wp = working(row, prec)
     with precision(wp):
-        return interval_of(arb(row.values[row.top]) + _log_total(row, wp), wp)
+        return interval_of(arb(row.values[row.top]) + log_total(row, wp), wp)
 
 
 def log_softmax_row(row: Logits, prec: int) -> list[Interval]:
     """log_softmax at each distinct value (beta = 1)."""
-    wp = _working(row, prec)
+    wp = working(row, prec)
     with precision(wp):
-        log_total, top = _log_total(row, wp), arb(row.values[row.top])
-        return [interval_of(arb(value) - top - log_total, wp) for value in row.values]
+        above, top = log_total(row, wp), arb(row.values[row.top])
+        return [interval_of(arb(value) - top - above, wp) for value in row.values]
 
 
 def jacobian_row(row: Logits, prec: int) -> list[Interval]:
     """Entries beta p_a (delta - p_b): the m diagonal ones, then those of the pairs a <= b, row by row."""
-    wp = _working(row, prec)
+    wp = working(row, prec)
     with precision(wp):
-        w = _weights(row, wp)
-        total = _tail(row, w) + row.counts[row.top]
+        w = weights(row, wp)
+        total = tail_of(row, w) + row.counts[row.top]
         factor = arb(row.beta.numerator) / arb(row.beta.denominator) / (total * total)
         before, after = [arb(0)], [arb(0)]
         terms = [weight * count for weight, count in zip(w, row.counts, strict=True)]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from softcert.reference.boltzmann import heat_capacity, log_partition_function, mean_energy
+from softcert.reference.cross_entropy import cross_entropy, cross_entropy_vjp
 from softcert.reference.decimals import outward_bounds
 from softcert.reference.differentiated import differentiated_softmax
 from softcert.reference.enclosure import Enclosure
@@ -46,6 +47,8 @@ OPS: Mapping[str, Callable[..., Enclosure]] = MappingProxyType(
         "softmax_jacobian": softmax_jacobian,
         "logsumexp_hessian": logsumexp_hessian,
         "exact_sum": exact_sum,
+        "cross_entropy": cross_entropy,
+        "cross_entropy_vjp": cross_entropy_vjp,
         "hierarchical_softmax": hierarchical_softmax,
         "hierarchical_log_softmax": hierarchical_log_softmax,
         "hierarchical_log_softmax_vjp": hierarchical_log_softmax_vjp,

@@ -25,8 +25,10 @@ from sympy import (
 
 n = Symbol("n", integer=True, positive=True)
 beta = Symbol("beta", real=True)
-#: Free indices, and the bound one of the sums.
-i, j, k = symbols("i j k", integer=True)
+#: Free indices, and the bound ones of the sums; t is the target's.
+i, j, k, m, t = symbols("i j k m t", integer=True)
+#: Label smoothing and the factor of the z-loss.
+smoothing, z_loss = symbols("s zeta", nonnegative=True)
 x, y, v = IndexedBase("x"), IndexedBase("y"), IndexedBase("v")
 #: The softmax outputs and the partition function, as plain symbols of the closed forms.
 p_i, p_j, z = symbols("p_i p_j Z", positive=True)
@@ -150,6 +152,21 @@ def null_vector_proof() -> Proof:
     return _prove("jacobian_rows_sum_to_zero", derived, S.Zero)
 
 
+def cross_entropy_of() -> Expr:
+    """(1 - s) (lse - x_t) + (s / n) sum_m (lse - x_m) + z lse^2: the definition, of a target t."""
+    lse = logsumexp_of()
+    spread = Sum(lse - x[m], (m, 1, n))
+    return (1 - smoothing) * (lse - x[t]) + smoothing / n * spread + z_loss * lse**2
+
+
+def cross_entropy_gradient_proof() -> Proof:
+    """d loss / d x_j = p_j (1 + 2 z lse) - (1 - s) delta_tj - s / n."""
+    derived = _pull_out(collapse(diff(cross_entropy_of(), x[j]))).doit()
+    closed = softmax_of(j) * (1 + 2 * z_loss * logsumexp_of())
+    closed -= (1 - smoothing) * KroneckerDelta(t, j) + smoothing / n
+    return _prove("cross_entropy_gradient", derived, closed)
+
+
 def prove_all() -> list[Proof]:
     """Every derivative that the reference evaluates, each with a difference that must be 0."""
     return [
@@ -160,4 +177,5 @@ def prove_all() -> list[Proof]:
         jacobian_symmetry_proof(),
         product_proof(),
         null_vector_proof(),
+        cross_entropy_gradient_proof(),
     ]

@@ -67,7 +67,7 @@ def log_point(m: int, e: int, prec: int) -> Interval:
     return _widened(mpf_log(from_man_exp(m, e), prec + GUARD, "n"), prec)
 
 
-def _hull(low: Interval, high: Interval) -> Interval:
+def hull(low: Interval, high: Interval) -> Interval:
     """Return the interval from low's lower to high's upper end."""
     exp = min(low.exp, high.exp)
     return Interval(low.lo << (low.exp - exp), high.hi << (high.exp - exp), exp)
@@ -82,7 +82,7 @@ def log1p(t: Interval, prec: int) -> Interval:
     t = trim(t, prec + GUARD)
     one, exp = (1 << -t.exp, t.exp) if t.exp < 0 else (1, 0)
     scale = t.exp - exp
-    return _hull(log_point(one + (t.lo << scale), exp, prec), log_point(one + (t.hi << scale), exp, prec))
+    return hull(log_point(one + (t.lo << scale), exp, prec), log_point(one + (t.hi << scale), exp, prec))
 
 
 def weights(row: Logits, prec: int) -> list[Interval]:
@@ -91,7 +91,7 @@ def weights(row: Logits, prec: int) -> list[Interval]:
     return [exp_of_gap(n, s, q, prec) for n in gaps]
 
 
-def _tail(row: Logits, w: list[Interval], prec: int) -> Interval:
+def tail_of(row: Logits, w: list[Interval], prec: int) -> Interval:
     """Return the sum of the weights of all logits but those equal to the top."""
     tail = ZERO
     for k, (weight, count) in enumerate(zip(w, row.counts, strict=True)):
@@ -100,23 +100,23 @@ def _tail(row: Logits, w: list[Interval], prec: int) -> Interval:
     return tail
 
 
-def _working(row: Logits, prec: int) -> int:
+def working(row: Logits, prec: int) -> int:
     """Precision at which the sums' own roundings do not matter."""
     return prec + 8 + len(row.values).bit_length()
 
 
 def softmax_row(row: Logits, prec: int) -> list[Interval]:
     """Softmax at each distinct value; relative width about 2**-prec."""
-    wp = _working(row, prec)
+    wp = working(row, prec)
     w = weights(row, wp)
-    total = add(Interval(row.counts[row.top], row.counts[row.top], 0), _tail(row, w, wp), wp)
+    total = add(Interval(row.counts[row.top], row.counts[row.top], 0), tail_of(row, w, wp), wp)
     return [divide(weight, total, wp) for weight in w]
 
 
-def _log_total(row: Logits, wp: int) -> Interval:
+def log_total(row: Logits, wp: int) -> Interval:
     """Return lse - max: log of the sum of the weights, without cancellation."""
     n = row.counts[row.top]
-    tail = _tail(row, weights(row, wp), wp)
+    tail = tail_of(row, weights(row, wp), wp)
     if n == 1:
         return ZERO if tail == ZERO else log1p(tail, wp)
     total = add(Interval(n - 1, n - 1, 0), tail, wp)
@@ -125,24 +125,24 @@ def _log_total(row: Logits, wp: int) -> Interval:
 
 def logsumexp_row(row: Logits, prec: int) -> Interval:
     """Logsumexp of the row (beta = 1); absolute width about 2**-prec max(|x_top|, lse - x_top)."""
-    wp = _working(row, prec)
+    wp = working(row, prec)
     m, e = row.top_dyadic
-    return add(Interval(m, m, e), _log_total(row, wp), wp)
+    return add(Interval(m, m, e), log_total(row, wp), wp)
 
 
 def log_softmax_row(row: Logits, prec: int) -> list[Interval]:
     """log_softmax at each distinct value (beta = 1); both terms are negative, nothing cancels."""
-    wp = _working(row, prec)
-    log_total = negate(_log_total(row, wp))
+    wp = working(row, prec)
+    below = negate(log_total(row, wp))
     gaps, s, _ = row.gaps
-    return [add(Interval(n, n, s), log_total, wp) if n else log_total for n in gaps]
+    return [add(Interval(n, n, s), below, wp) if n else below for n in gaps]
 
 
 def jacobian_row(row: Logits, prec: int) -> list[Interval]:
     """Entries beta p_a (delta - p_b): the m diagonal ones, then those of the pairs a <= b, row by row."""
-    wp = _working(row, prec)
+    wp = working(row, prec)
     w = weights(row, wp)
-    total = add(Interval(row.counts[row.top], row.counts[row.top], 0), _tail(row, w, wp), wp)
+    total = add(Interval(row.counts[row.top], row.counts[row.top], 0), tail_of(row, w, wp), wp)
     # beta / total**2, the common factor; sign kept apart so that the divisor stays positive
     beta = from_fraction(row.beta, wp)
     factor = divide(divide(beta, total, wp), total, wp)

@@ -109,3 +109,18 @@ def rows_along(array: Floats, axis: int, name: str = "x") -> tuple[Floats, tuple
     moved = array if axis in (-1, array.ndim - 1) else np.moveaxis(array, int(axis), -1)
     count = int(np.prod(moved.shape[:-1], dtype=np.int64))
     return moved.reshape(count, moved.shape[-1]), moved.shape
+
+
+def as_integers(x: ArrayLike, name: str) -> NDArray[np.int64]:
+    """Turn an array-like of integers, such as class indices, into int64.
+
+    Raises
+    ------
+    DomainError : ragged, masked, or of anything but integers that int64 holds.
+    """
+    array = _as_array(x, name)
+    if array.dtype.kind not in "iu":
+        raise DomainError(f"{name} is not an array of integers, but of {array.dtype}")
+    if array.dtype.kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:
+        raise DomainError(f"{name} holds {int(array.max())}, which is no index")
+    return array.astype(np.int64)

@@ -48,8 +48,12 @@ class RowOf(Protocol):
         """Cells are first evaluated at `prec` bits."""
 
 
-def exact_factor(beta: float | Fraction) -> Fraction:
-    """Return the exact real of an inverse temperature.
+def exact_factor(beta: float | Fraction, name: str = "beta") -> Fraction:
+    """Return the exact real of a factor, such as an inverse temperature.
+
+    Parameters
+    ----------
+    name : how it is called in messages.
 
     Raises
     ------
@@ -58,12 +62,12 @@ def exact_factor(beta: float | Fraction) -> Fraction:
     if isinstance(beta, Fraction):
         return beta
     if isinstance(beta, bool) or not isinstance(beta, (int, float, np.integer, np.floating)):
-        raise DomainError(f"beta={beta!r} is not a real number")
+        raise DomainError(f"{name}={beta!r} is not a real number")
     given: Any = beta
     number = given.item() if isinstance(given, np.generic) else given
     # A comparison, since an integer may be too large for every function of floats.
     if not -_LARGEST <= number <= _LARGEST:
-        raise DomainError(f"beta={beta!r:.40} is not finite in float64")
+        raise DomainError(f"{name}={beta!r:.40} is not finite in float64")
     return Fraction(*number.as_integer_ratio())
 
 

@@ -13,11 +13,13 @@ import pytest
 from softcert.conformance import CLAUSES
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-PAGE = (DOCS / "findings.md").read_text(encoding="utf-8")
+#: The page whose findings clauses made, and those of which none speaks yet.
+PAGE, CROSS_ENTROPY, SAMPLING = (
+    (DOCS / name).read_text(encoding="utf-8")
+    for name in ("findings.md", "findings-cross-entropy.md", "explanation/sampling.md")
+)
 _MARKED = r"<!-- finding: ([^\n]+) -->\n```python\n(.*?)```\n+```text\n(.*?)```"
-#: Findings that no clause speaks of yet.
-SAMPLING = (DOCS / "explanation" / "sampling.md").read_text(encoding="utf-8")
-FINDINGS = re.findall(_MARKED, PAGE + SAMPLING, re.DOTALL)
+FINDINGS = re.findall(_MARKED, PAGE + CROSS_ENTROPY + SAMPLING, re.DOTALL)
 
 
 def require(needed):
@@ -45,9 +47,10 @@ def test_a_reproduction_prints_what_is_shown(needed, program, shown):
     assert done.stdout == shown, done.stderr
 
 
-def test_every_finding_has_a_reproduction():
-    titles = re.findall(r"^## (.+)$", PAGE, re.MULTILINE)
-    sections = re.split(r"^## .+$", PAGE, flags=re.MULTILINE)[1:]
+@pytest.mark.parametrize("page", [PAGE, CROSS_ENTROPY], ids=["findings", "cross-entropy"])
+def test_every_finding_has_a_reproduction(page):
+    titles = re.findall(r"^## (.+)$", page, re.MULTILINE)
+    sections = re.split(r"^## .+$", page, flags=re.MULTILINE)[1:]
     assert titles
     for title, section in zip(titles, sections, strict=True):
         assert re.search(_MARKED, section, re.DOTALL), title

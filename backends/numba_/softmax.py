@@ -75,9 +75,9 @@ def logsumexp(x: Array, axis: int = -1) -> Array:
     An array of the dtype of `x` without that axis: -inf for a row of -inf only and for an empty
     one, +inf where a logit is +inf, NaN where one is NaN.
     """
-    moved, flat = _as_rows(x, axis)
+    moved, flat = as_rows(x, axis)
     result = np.empty(flat.shape[0])
-    _dealt(lambda part: rows.logsumexp(_bits(flat[part]), result[part], _row_of(flat)), flat)
+    dealt(lambda part: rows.logsumexp(bits_of(flat[part]), result[part], row_of(flat)), flat)
     with np.errstate(over="ignore", invalid="ignore"):
         return result.reshape(moved.shape[:-1]).astype(x.dtype)
 
@@ -173,37 +173,37 @@ def _last(kernel: Any, alpha: float, *arrays: Array) -> None:
 
 def _of_rows(kernel: Any, operands: tuple[Array, ...], axis: int) -> Array:
     """A result of the shape of the operands, from a kernel of rows."""
-    moved, first = _as_rows(operands[0], axis)
-    flat = [first, *(_as_rows(other, axis)[1] for other in operands[1:])]
+    moved, first = as_rows(operands[0], axis)
+    flat = [first, *(as_rows(other, axis)[1] for other in operands[1:])]
     result = np.empty(first.shape, first.dtype)
 
     def compute(part: slice) -> None:
         # Terms of 16 bits would be rounded twice; others stand best where the results will.
-        work = _row_of(first) if result.dtype.itemsize == 2 else result[part]
-        kernel(*(_bits(array[part]) for array in flat), _bits(result[part]), work)
+        work = row_of(first) if result.dtype.itemsize == 2 else result[part]
+        kernel(*(bits_of(array[part]) for array in flat), bits_of(result[part]), work)
 
-    _dealt(compute, first)
+    dealt(compute, first)
     return np.moveaxis(result.reshape(moved.shape), -1, axis)
 
 
-def _as_rows(x: Array, axis: int) -> tuple[Array, Array]:
+def as_rows(x: Array, axis: int) -> tuple[Array, Array]:
     """The array with an axis moved to the end, and as contiguous rows (m, n)."""
     moved = np.moveaxis(x, axis, -1)
     # -1 would not say how many rows there are, where they are empty.
     return moved, np.ascontiguousarray(moved).reshape(math.prod(moved.shape[:-1]), moved.shape[-1])
 
 
-def _bits(x: Array) -> Array:
+def bits_of(x: Array) -> Array:
     """What the kernels take: numbers of 16 bits, of which numba has no arrays, as their bits."""
     return x.view(_AS_BITS[x.dtype.name]) if x.dtype.itemsize == 2 else x
 
 
-def _row_of(flat: Array) -> Array:
+def row_of(flat: Array) -> Array:
     """Room for one row (1, n) of what is computed in."""
     return np.empty((1, flat.shape[1]), np.float64 if flat.dtype == np.float64 else np.float32)
 
 
-def _dealt(compute: Callable[[slice], None], flat: Array) -> None:
+def dealt(compute: Callable[[slice], None], flat: Array) -> None:
     """Have rows computed, by as many threads as there are processors and work for."""
     count = len(flat)
     parts = max(1, min(processors(), count, flat.size // _SHARE))

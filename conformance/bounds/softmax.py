@@ -267,7 +267,7 @@ def softmax_sum_bound(rows: Rows, a: Arithmetic) -> Float:
     return np.asarray((drift + under) * _SLACK)
 
 
-def _log_error(rows: Rows, a: Arithmetic, exact: NDArray[np.bool_] | None = None) -> Float:
+def log_error(rows: Rows, a: Arithmetic, exact: NDArray[np.bool_] | None = None) -> Float:
     """Absolute error of the computed logarithm of the shifted sum, (..., 1).
 
     The sum's perturbation is one of its logarithm; log and the rounding after it err relative to that.
@@ -277,7 +277,7 @@ def _log_error(rows: Rows, a: Arithmetic, exact: NDArray[np.bool_] | None = None
     return error
 
 
-def _rounded(error: Float, value: Float, roundings: float, a: Arithmetic) -> Float:
+def rounded_error(error: Float, value: Float, roundings: float, a: Arithmetic) -> Float:
     """Absolute error after `roundings` more of a result near `value`, and one to a narrower result."""
     growth = np.expm1(roundings * a.u_compute + (a.u_out if a.u_out > a.u_compute else 0.0))
     tail = (a.lambda_out if a.flush else 0.0) + a.eta_out
@@ -292,11 +292,11 @@ def logsumexp_bound(rows: Rows, a: Arithmetic, exact: NDArray[np.bool_] | None =
     by two roundings on the way in, of max, and by two of lse on the way out.
     """
     value = np.abs(rows.maximum + rows.log_sum)
-    error = _log_error(rows, a, exact)
+    error = log_error(rows, a, exact)
     if a.division:
-        return _rounded(error, value, 1.0, a)
+        return rounded_error(error, value, 1.0, a)
     changed = 2.0 * a.u_offset * rows.top + np.expm1(2.0 * a.u_offset) * (value + error)
-    return _rounded(error + changed, value, 1.0, a)
+    return rounded_error(error + changed, value, 1.0, a)
 
 
 def log_softmax_bound(rows: Rows, a: Arithmetic) -> Float:
@@ -307,8 +307,8 @@ def log_softmax_bound(rows: Rows, a: Arithmetic) -> Float:
     """
     gap = np.where(np.isfinite(rows.gap), rows.gap, 0.0)
     roundings = 1.0 if a.division else 3.0
-    error = _log_error(rows, a) + roundings * a.u_compute * gap
-    bound = _rounded(error, gap + rows.log_sum, roundings, a)
+    error = log_error(rows, a) + roundings * a.u_compute * gap
+    bound = rounded_error(error, gap + rows.log_sum, roundings, a)
     return np.where(np.isfinite(rows.gap), bound, 0.0)
 
 
@@ -335,8 +335,10 @@ __all__ = [
     "Rows",
     "absolute_error",
     "exact_sum",
+    "log_error",
     "log_softmax_bound",
     "logsumexp_bound",
+    "rounded_error",
     "rows_of",
     "softmax_bound",
     "softmax_denominator_error",
