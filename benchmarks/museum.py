@@ -16,7 +16,7 @@ from softcert.backends.contract import Contract
 from softcert.conformance import Progress, Verdict, check
 
 DEFECTS = Path(__file__).resolve().parents[1] / "tests" / "defects"
-MANIFESTS = ("manifest.toml", "attention_manifest.toml", "sparse_manifest.toml")
+MANIFESTS = ("manifest.toml", "attention_manifest.toml")
 #: What an entry that names no dtype is judged in; a fault is done with at the first that shows it.
 DTYPES = ("float32", "float64")
 
