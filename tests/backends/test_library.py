@@ -21,7 +21,7 @@ from softcert.backends import (
     load,
 )
 from softcert.backends.harmless import attention_operands
-from softcert.backends.ops import ATTENTION_OPS, SOFTMAX_OPS
+from softcert.backends.ops import ATTENTION_OPS, ROW_OPS
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
 
@@ -130,6 +130,25 @@ int softcert_softmax_jvp(int32_t t, int64_t r, int64_t n, const void *y, const v
     memcpy(dy, y, r * n * size(t));
     return SOFTCERT_OK;
 }
+int softcert_sparsemax(int32_t t, int64_t r, int64_t n, const void *x, void *y) {
+    memcpy(y, x, r * n * size(t));
+    return SOFTCERT_OK;
+}
+int softcert_sparsemax_vjp(int32_t t, int64_t r, int64_t n, const void *y, const void *dy, void *dx) {
+    (void)y;
+    memcpy(dx, dy, r * n * size(t));
+    return SOFTCERT_OK;
+}
+int softcert_entmax(int32_t t, int64_t r, int64_t n, double alpha, const void *x, void *y) {
+    memcpy(y, x, r * n * size(t));
+    return alpha == 1.5 || alpha == 1.25 ? SOFTCERT_OK : SOFTCERT_UNSUPPORTED;
+}
+int softcert_entmax_vjp(int32_t t, int64_t r, int64_t n, double alpha,
+                        const void *y, const void *dy, void *dx) {
+    (void)dy;
+    memcpy(dx, y, r * n * size(t));
+    return alpha == 1.5 || alpha == 1.25 ? SOFTCERT_OK : SOFTCERT_UNSUPPORTED;
+}
 static int64_t queries(const softcert_attention_call *c) { return c->batch * c->heads * c->queries; }
 static int64_t keys(const softcert_attention_call *c) { return c->batch * c->kv_heads * c->keys; }
 int softcert_attention(int32_t t, const softcert_attention_call *c, const void *q, const void *k,
@@ -189,9 +208,9 @@ def test_every_op_and_the_declaration(echo):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("op", [op for op in OPS if op != "attention"])
 def test_arrays_arrive_in_their_places_bit_by_bit(echo, op, dtype):
-    if op in SOFTMAX_OPS:
+    if op in ROW_OPS:
         operands = tuple((X + k).astype(as_dtype(dtype)) for k in range(len(OPERANDS[op])))
-        params = {"axis": -1, "beta": 2.5} if op == "softmax" else {"axis": -1}
+        params = {"axis": -1, **{"softmax": {"beta": 2.5}, "entmax": {"alpha": 1.25}}.get(op, {})}
     else:
         operands, params = attention_operands(op, dtype, (2, 2), keys=5), {}
     reply = echo.call(Call(op, operands, params))
@@ -203,6 +222,10 @@ def test_arrays_arrive_in_their_places_bit_by_bit(echo, op, dtype):
         "logsumexp": lambda: [given["x"][:, 0]],
         "softmax_vjp": lambda: [given["dy"]],
         "softmax_jvp": lambda: [given["y"]],
+        "sparsemax": lambda: [given["x"]],
+        "sparsemax_vjp": lambda: [given["dy"]],
+        "entmax": lambda: [given["x"]],
+        "entmax_vjp": lambda: [given["y"]],
         "attention_lse": lambda: [given["q"], np.zeros((2, 2, 3), "f8" if dtype == "float64" else "f4")],
         "attention_vjp": lambda: [given["dout"], given["k"], given["v"]],
         "attention_merge": lambda: [given["out_b"], given["lse_a"]],

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from softcert.backends.ops import ATTENTION_OPS, DTYPES
-from softcert.backends.ops import SOFTMAX_OPS as OPS
 from softcert.backends.types import Call, Failure, Output, as_dtype
 from softcert.conformance.model import Finding, Run, Trial, Verdict, Witness
+from softcert.conformance.spec import DERIVATIVE_OPS, FORWARD_OPS
 from softcert.reports.statements import statements
 
+OPS = (*FORWARD_OPS, *DERIVATIVE_OPS)
 EDGES = (0.0, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 16.0, 32.0, 64.0, 128.0, 1e3, 1e4, 1e6)
 CLAUSES = (
     "simplex.range",
