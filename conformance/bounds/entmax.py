@@ -79,8 +79,9 @@ def entmax_bound(s: Shares, a: Arithmetic) -> Float:
     # Some divide by the sum of what they have, which is the exact one but for these errors.
     drift = error.sum(axis=-1, keepdims=True)
     scaled = error + (s.p + error) * np.expm1(drift + _sum_error(s, a) + 2.0 * u)
-    rounded = scaled + (a.u_out if a.u_out > u else 0.0) * (s.p + scaled)
-    return np.where(high > 0.0, np.minimum(rounded * _SLACK, 1.0), 0.0)
+    if a.u_out > u:
+        scaled = scaled + a.u_out * (s.p + scaled)
+    return np.where(high > 0.0, np.minimum(scaled * _SLACK, 1.0), 0.0)
 
 
 def entmax_vjp_bound(y: Float, dy: Float, alpha: float, a: Arithmetic) -> Float:

@@ -72,7 +72,7 @@ class Request:
             if name not in known:
                 hint = suggest("clause", name, known)
                 raise click.UsageError(
-                    hint if "mean" in hint else f"{hint.partition(';')[0]}; see softcert spec"
+                    hint if "did you mean" in hint else f"{hint.partition(';')[0]}; see softcert spec"
                 )
         require_known("profile", [self.profile], PROFILES)
 
