@@ -23,7 +23,7 @@ Float = NDArray[np.float64]
 _COUNTABLE = 1e300
 #: So many errors of a result, the largest, are made certain if they are known to a factor of two only: more
 #: than are in any result that was seen, where all gradients are what is left of weights below e^-100.
-_SHARPENED = 4096
+_SHARPENED = 1 << 15
 #: So many are, if it is open whether they exceed half an ulp, as correct rounding never does: ties are many.
 _TIES, _ROUNDED = 1024, 0.5
 #: Relative allowance for the roundings of an absolute comparison in binary64.
