@@ -10,11 +10,12 @@ from softcert.reference.interval import (
     add,
     divide,
     from_fraction,
+    hull,
     magnitude,
     multiply,
     negate,
 )
-from softcert.reference.mp_oracle import hull, log1p, log_total, tail_of, weights, working
+from softcert.reference.mp_oracle import log1p, log_total, tail_of, weights, working
 
 _ONE = Interval(1, 1, 0)
 

@@ -16,7 +16,7 @@ from softcert.reference.cells import Cell, Cells, round_cell
 from softcert.reference.environment import require_ieee
 from softcert.reference.errors import DomainError
 from softcert.reference.formats import FloatFormat, format_of
-from softcert.reference.interval import Interval, contains, overlaps
+from softcert.reference.interval import Interval, contains, middle, overlaps
 from softcert.reference.operands import Floats, as_floats
 from softcert.reference.rounding import PRECISION_CAP
 from softcert.reference.split import (
@@ -47,10 +47,6 @@ class Fast(Protocol):
 
     def rounded(self, fmt: FloatFormat) -> tuple[NDArray[Any], NDArray[np.int64]]:
         """Every cell rounded to a format, flat, and the places where that is not decided."""
-
-
-#: More than a float64 holds.
-_MIDDLE_BITS = 96
 
 
 class Enclosure:
@@ -264,7 +260,8 @@ class Enclosure:
         for kind, value in ((IS_NAN, math.nan), (PLUS_INF, math.inf), (MINUS_INF, -math.inf)):
             table[split.kind == kind] = value
         for k in np.flatnonzero(split.kind == SLOW).tolist():
-            table[k] = _middle(self._cells.rational(k, 64))
+            wide = self._cells.rational(k, 64)
+            table[k] = wide if isinstance(wide, float) else middle(wide)
         return np.asarray(table[self._index])
 
     def width_bits(self) -> Floats:
@@ -357,18 +354,6 @@ def _bounds(cells: Cells, k: int, digits: int) -> tuple[str, str]:
     if isinstance(value, Fraction):
         return decimals.fraction_bounds(value, digits)
     return decimals.outward_bounds(value, digits)
-
-
-def _middle(value: Interval | float) -> float:
-    if isinstance(value, float):
-        return value
-    twice = value.lo + value.hi
-    # An integer of thousands of bits has no float of its own, whatever the exponent makes of it.
-    excess = max(0, twice.bit_length() - _MIDDLE_BITS)
-    try:
-        return math.ldexp(twice >> excess, value.exp + excess - 1)
-    except OverflowError:
-        return math.copysign(math.inf, twice)
 
 
 def _width_bits(value: Interval | float) -> float:

@@ -12,7 +12,6 @@ import math
 from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
-from itertools import takewhile
 from math import isqrt
 from typing import TYPE_CHECKING
 
@@ -23,7 +22,7 @@ from softcert.reference.cells import Cells
 from softcert.reference.enclosure import Enclosure
 from softcert.reference.errors import DomainError
 from softcert.reference.gradients import paired
-from softcert.reference.interval import ZERO, Interval, from_fraction, multiply
+from softcert.reference.interval import ZERO, Interval, from_fraction, hull, multiply
 from softcert.reference.operands import Floats, as_floats, rows_along
 from softcert.reference.oracles import by_mpmath
 from softcert.reference.softmax import (
@@ -169,21 +168,19 @@ def _support(depths: list[Fraction], counts: list[int], exponent: Fraction, prec
     low, high = 1, len(depths)
     while low < high:
         middle = (low + high + 1) // 2
-        below = _side(depths[: middle - 1], counts, exponent, depths[middle - 1], prec) < 0
+        below = _side(depths[: middle - 1], counts[: middle - 1], exponent, depths[middle - 1], prec) < 0
         low, high = (middle, high) if below else (low, middle - 1)
     return low
 
 
 def _side(depths: list[Fraction], counts: list[int], exponent: Fraction, tau: Fraction, prec: int) -> int:
     """Sign of the sum of (depth - tau)^exponent, less 1, whatever the precision that takes."""
-    powers = (power_oracle.rational_power(depth - tau, exponent) for depth in depths)
-    known = list(takewhile(lambda power: power is not None, powers))
-    if len(known) == len(depths):
-        terms = (c * p for c, p in zip(counts, known, strict=False) if p is not None)
-        excess = sum(terms, Fraction(-1))
+    exact = power_oracle.rational_powers([depth - tau for depth in depths], exponent)
+    if exact is not None:
+        excess = sum((c * power for c, power in zip(counts, exact, strict=True)), Fraction(-1))
         return (excess > 0) - (excess < 0)
     # Radicals of different classes are independent over the rationals: such a sum is not 1.
-    while not (side := power_oracle.sum_against_one(depths, counts[: len(depths)], exponent, tau, prec)):
+    while not (side := power_oracle.sum_against_one(depths, counts, exponent, tau, prec)):
         prec *= 2
     return side
 
@@ -238,14 +235,8 @@ def _squared(offset: Fraction, radicand: Fraction, prec: int) -> list[Interval]:
         low, high = product / (high - offset), product / (low - offset)
     else:
         low, high = low + offset, high + offset
-    base = _hull(from_fraction(low, wp), from_fraction(high, wp))
+    base = hull(from_fraction(low, wp), from_fraction(high, wp))
     return [multiply(base, base, wp)]
-
-
-def _hull(low: Interval, high: Interval) -> Interval:
-    """The interval from the lower end of one to the upper end of the other."""
-    exp = min(low.exp, high.exp)
-    return Interval(low.lo << (low.exp - exp), high.hi << (high.exp - exp), exp)
 
 
 # --- any alpha -----------------------------------------------------------------------------------------
@@ -266,11 +257,10 @@ def _rational_shares(
     low, high = _bracket(depths, counts, exponent, 2 * prec)
     # Two rationals of such denominators lie farther apart than the ends.
     tau = ((low + high) / 2).limit_denominator(1 << prec - 1)
-    shares = [power_oracle.rational_power(max(depth - tau, Fraction(0)), exponent) for depth in depths]
-    known = [share for share in shares if share is not None]
-    if len(known) < len(shares) or sum(c * s for c, s in zip(counts, known, strict=True)) != 1:
+    shares = power_oracle.rational_powers([max(depth - tau, Fraction(0)) for depth in depths], exponent)
+    if shares is None or sum(c * s for c, s in zip(counts, shares, strict=True)) != 1:
         return None
-    return known
+    return shares
 
 
 def _bracket(

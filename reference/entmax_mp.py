@@ -13,6 +13,7 @@ from softcert.reference.interval import (
     add,
     divide,
     from_fraction,
+    hull,
     multiply,
     negate,
     times_integer,
@@ -61,7 +62,7 @@ def entmax_shares(depths: list[Fraction], counts: list[int], exponent: Fraction,
     low, high = _bracket(depths, counts, exponent, prec)
     zero = Fraction(0)
     return [
-        _hull(_power(max(d - high, zero), exponent, prec), _power(max(d - low, zero), exponent, prec))
+        hull(_power(max(d - high, zero), exponent, prec), _power(max(d - low, zero), exponent, prec))
         for d in depths
     ]
 
@@ -120,11 +121,5 @@ def _power(base: Fraction, exponent: Fraction, prec: int) -> Interval:
     wp = prec + _GUARD
     log = log1p(from_fraction((base if base > 1 else 1 / base) - 1, wp), wp)
     size = multiply(log, from_fraction(abs(exponent), wp), wp)
-    falling = _hull(exp_of_gap(-size.hi, size.exp, 1, wp), exp_of_gap(-size.lo, size.exp, 1, wp))
+    falling = hull(exp_of_gap(-size.hi, size.exp, 1, wp), exp_of_gap(-size.lo, size.exp, 1, wp))
     return falling if (base < 1) == (exponent > 0) else divide(_ONE, falling, wp)
-
-
-def _hull(low: Interval, high: Interval) -> Interval:
-    """The interval from the lower end of one to the upper end of the other."""
-    exp = min(low.exp, high.exp)
-    return Interval(low.lo << (low.exp - exp), high.hi << (high.exp - exp), exp)

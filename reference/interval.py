@@ -7,11 +7,14 @@ plus something transcendental and vanishing, that knowledge alone decides its ro
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from typing import NamedTuple
 
 #: Exponents beyond this are compared by magnitude and never turned into a Fraction.
 MODEST_EXPONENT = 1 << 16
+#: More than a float64 holds.
+_MIDDLE_BITS = 96
 
 
 class Interval(NamedTuple):
@@ -161,11 +164,28 @@ def overlaps(a: Interval, b: Interval) -> bool:
     return not (high == 0 and (b.open_lo or a.open_hi))
 
 
+def middle(a: Interval) -> float:
+    """Return a float near the middle of a; infinite beyond the largest."""
+    twice = a.lo + a.hi
+    # An integer of thousands of bits has no float of its own, whatever the exponent makes of it.
+    excess = max(0, twice.bit_length() - _MIDDLE_BITS)
+    try:
+        return math.ldexp(twice >> excess, a.exp + excess - 1)
+    except OverflowError:
+        return math.copysign(math.inf, twice)
+
+
 def contains(a: Interval, value: Fraction) -> bool:
     """Whether `value` lies in the interval (open ends respected)."""
     low = compare_rational(a.lo, a.exp, value)
     high = compare_rational(a.hi, a.exp, value)
     return (low < 0 or (low == 0 and not a.open_lo)) and (high > 0 or (high == 0 and not a.open_hi))
+
+
+def hull(low: Interval, high: Interval) -> Interval:
+    """Return the interval from low's lower to high's upper end."""
+    exp = min(low.exp, high.exp)
+    return Interval(low.lo << (low.exp - exp), high.hi << (high.exp - exp), exp)
 
 
 def below(a: Interval, m: int, e: int) -> Interval:

@@ -26,6 +26,7 @@ from softcert.reference.interval import (
     at_exponent,
     divide,
     from_fraction,
+    hull,
     multiply,
     negate,
     times_integer,
@@ -65,12 +66,6 @@ def log_point(m: int, e: int, prec: int) -> Interval:
     if m == 1 << max(-e, 0) and e <= 0:
         return ZERO
     return _widened(mpf_log(from_man_exp(m, e), prec + GUARD, "n"), prec)
-
-
-def hull(low: Interval, high: Interval) -> Interval:
-    """Return the interval from low's lower to high's upper end."""
-    exp = min(low.exp, high.exp)
-    return Interval(low.lo << (low.exp - exp), high.hi << (high.exp - exp), exp)
 
 
 def log1p(t: Interval, prec: int) -> Interval:

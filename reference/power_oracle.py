@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -82,6 +82,17 @@ def rational_power(base: Fraction, exponent: Fraction) -> Fraction | None:
     return root**exponent.numerator
 
 
+def rational_powers(bases: Iterable[Fraction], exponent: Fraction) -> list[Fraction] | None:
+    """bases**exponent where each is rational, of bases >= 0; None as soon as one is not."""
+    powers = []
+    for base in bases:
+        power = rational_power(base, exponent)
+        if power is None:
+            return None
+        powers.append(power)
+    return powers
+
+
 def _root(n: int, degree: int) -> int | None:
     """The integer whose power of a degree is n, if there is one."""
     if n < 2 or degree == 1:
@@ -130,7 +141,7 @@ class Weights:
     @property
     def rational(self) -> bool:
         """Whether all weights are."""
-        return all(rational_power(base, self.exponent) is not None for base in self.bases)
+        return rational_powers(self.bases, self.exponent) is not None
 
     def common_mean(self, numbers: list[Fraction]) -> Fraction | None:
         """The weighted mean of the numbers where all classes have the same; else it is no rational number."""
@@ -144,7 +155,8 @@ class Weights:
 
     def exact_products(self, numbers: list[Fraction]) -> list[Fraction]:
         """w_i (d_i - sum_k w_k d_k / sum_k w_k), of rational weights."""
-        powers = [rational_power(base, self.exponent) or Fraction(0) for base in self.bases]
+        powers = rational_powers(self.bases, self.exponent)
+        assert powers is not None  # noqa: S101 - the caller has asked whether they are rational
         weights = [ratio * powers[k] for k, ratio in self.members]
         moment = sum((w * d for w, d in zip(weights, numbers, strict=True)), Fraction(0))
         mean = moment / sum(weights, Fraction(0))

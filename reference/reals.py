@@ -126,8 +126,7 @@ class IntervalReals:
         )
 
     def _hull(self, low: Interval, high: Interval) -> Enclosed:
-        exp = min(low.exp, high.exp)
-        return Enclosed(Interval(low.lo << (low.exp - exp), high.hi << (high.exp - exp), exp), self.prec)
+        return Enclosed(interval.hull(low, high), self.prec)
 
 
 # --- balls -------------------------------------------------------------------------------------------
