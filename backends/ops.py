@@ -89,6 +89,11 @@ def takes_scores(op: str) -> bool:
     return op in ATTENTION_OPS and op != "attention_merge"
 
 
+def order_of(op: str, options: Mapping[str, float]) -> float:
+    """The alpha of sparsemax, entmax or their derivatives under the keywords of a call."""
+    return float(options.get("alpha", ROW_OPTIONS.get(op, {}).get("alpha", 2.0)))
+
+
 def options_known(op: str) -> tuple[str, ...]:
     """Keywords, `axis` apart, that an op has and a subject may lack."""
     return ATTENTION_OPTIONS if takes_scores(op) else tuple(ROW_OPTIONS.get(op, ()))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from softcert import reference
 from softcert.backends import Description
 from softcert.backends.contract import Contract
-from softcert.backends.ops import ATTENTION_OPS, REDUCING_OPS, ROW_OPTIONS
+from softcert.backends.ops import ATTENTION_OPS, REDUCING_OPS, order_of
 from softcert.backends.types import Call
 from softcert.conformance.bounds import entmax as entmax_bounds
 from softcert.conformance.bounds import softmax as bounds
@@ -150,23 +150,17 @@ def _softmax_product_bound(context: Context, call: Call) -> Float:
 
 def _sparse_bound(context: Context, call: Call) -> Float:
     p = rows_last(context.truth(call).to_float64(), int(call.params["axis"]))
-    shares = entmax_bounds.shares_of(context.rows(call), p, order_of(call))
+    shares = entmax_bounds.shares_of(context.rows(call), p, order_of(call.op, call.params))
     return entmax_bounds.entmax_bound(shares, context.arithmetic)
 
 
 def _sparse_product_bound(context: Context, call: Call) -> Float:
-    return entmax_bounds.entmax_vjp_bound(*_numbers(call), order_of(call), context.arithmetic)
+    return entmax_bounds.entmax_vjp_bound(*_numbers(call), order_of(call.op, call.params), context.arithmetic)
 
 
 def _numbers(call: Call) -> tuple[Float, Float]:
     y, dy = (rows_last(a, int(call.params["axis"])).astype(np.float64) for a in call.operands)
     return y, dy
-
-
-def order_of(call: Call) -> float:
-    """The alpha of a call of sparsemax, entmax or their derivatives."""
-    usual = ROW_OPTIONS.get(call.op, {"alpha": 2.0})["alpha"]
-    return float(call.params.get("alpha", usual))
 
 
 #: Absolute bounds of each op of rows but softmax, whose bound is relative; the reduced axis last.

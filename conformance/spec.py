@@ -25,6 +25,8 @@ SPARSE_OPS = ("sparsemax", "entmax")
 SPARSE_DERIVATIVE_OPS = ("sparsemax_vjp", "entmax_vjp")
 LOGIT_OPS = (*FORWARD_OPS, *SPARSE_OPS)
 PRODUCT_OPS = (*DERIVATIVE_OPS, *SPARSE_DERIVATIVE_OPS)
+#: Ops of an order alpha; that of sparsemax is 2.
+ORDERED_OPS = (*SPARSE_OPS, *SPARSE_DERIVATIVE_OPS)
 #: Those whose result is a probability vector.
 SIMPLEX_OPS = ("softmax", *SPARSE_OPS)
 #: Every op that acts on each row alone, for clauses that look at rows.

@@ -15,7 +15,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from softcert.backends.ops import ATTENTION_OPS
-from softcert.conformance.spec import SPARSE_DERIVATIVE_OPS, SPARSE_OPS
+from softcert.conformance.spec import ORDERED_OPS
 from softcert.reports.extras import require
 from softcert.reports.summary import MARKS, Subject
 from softcert.reports.wording import number, printable
@@ -191,7 +191,7 @@ def _with_one_style(found: re.Match[str]) -> str:
 
 
 #: Ops whose errors are shown as shares of their bounds.
-_OF_BOUND = frozenset({*ATTENTION_OPS, *SPARSE_OPS, *SPARSE_DERIVATIVE_OPS})
+_OF_BOUND = frozenset({*ATTENTION_OPS, *ORDERED_OPS})
 
 
 def unit_of(op: str) -> str:

@@ -13,14 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softcert.conformance.bounds.arithmetic import Arithmetic
-from softcert.conformance.bounds.softmax import Rows, vjp_bound
+from softcert.conformance.bounds.softmax import Rows, absolute_error, vjp_bound
 
 Float = NDArray[np.float64]
 
 _SLACK = 1.0 + 2.0**-30
 _LOG_2 = float(np.log(2.0))
-#: Beyond it log(expm1(x)) is x to the last bit.
-_LINEAR_LOG = 40.0
 #: Unit roundoff in which the exact logits are handed over.
 _GIVEN = 2.0**-53
 
@@ -71,7 +69,7 @@ def differentiated_exponent_error(rows: Rows, moved: Float, a: Arithmetic) -> Fl
     # Which of nearly equal logits is the largest depends on their errors: any climb is possible.
     rescales = 0.0 if a.division else (n - 1) * a.rescale_error
     weight = argument + exponential + rescales
-    mean = np.log1p(_absolute(rows, weight).sum(axis=-1, keepdims=True))
+    mean = np.log1p(absolute_error(rows, weight).sum(axis=-1, keepdims=True))
     narrowed = u if a.u_sum < u else 0.0
     denominator = mean + (n - 1) * a.u_sum + n * a.underflow + narrowed
     quotient = 2.0 * u + (a.u_out if a.u_out > u else 0.0)
@@ -85,14 +83,6 @@ def differentiated_exponent_error(rows: Rows, moved: Float, a: Arithmetic) -> Fl
     return np.asarray(np.maximum(division, through_lse + np.where(distance > 0.0, a.exp_error, 0.0)))
 
 
-def _absolute(rows: Rows, exponent: Float) -> Float:
-    """p expm1(exponent), (..., K), taken through logarithms: p may underflow where expm1 overflows."""
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        growth = np.where(exponent > _LINEAR_LOG, exponent, np.log(np.expm1(exponent)))
-        absolute = np.exp(rows.log_p + growth)
-    return np.where(np.isfinite(rows.gap), absolute, 0.0)
-
-
 def differentiated_bound(rows: Rows, moved: Float, a: Arithmetic) -> Float:
     """Absolute bound of the computed probabilities, (..., K); 0 at logits of -inf.
 
@@ -102,7 +92,7 @@ def differentiated_bound(rows: Rows, moved: Float, a: Arithmetic) -> Float:
     """
     # p is evaluated from logits that are rounded themselves, which in binary64 is no less than an error.
     given = _GIVEN * (rows.size + rows.size.max(axis=-1, keepdims=True))
-    absolute = _absolute(rows, differentiated_exponent_error(rows, moved, a) + given) + a.underflow
+    absolute = absolute_error(rows, differentiated_exponent_error(rows, moved, a) + given) + a.underflow
     return np.where(np.isfinite(rows.gap), absolute * _SLACK, 0.0)
 
 

@@ -15,9 +15,8 @@ from softcert.conformance.judging.judge import judge_values
 from softcert.conformance.spec import (
     ALL_OPS,
     LOGIT_OPS,
+    ORDERED_OPS,
     PRODUCT_OPS,
-    SPARSE_DERIVATIVE_OPS,
-    SPARSE_OPS,
     Clause,
     Seedling,
 )
@@ -47,7 +46,7 @@ def _families(context: Context) -> Iterator[Seedling]:
             for spread in (1.0, 10.0):
                 x = make_row(family, n, n, spread, context.dtype)
                 yield Seedling(operands_from(context, x, n), family=family)
-    if context.op in (*SPARSE_OPS, *SPARSE_DERIVATIVE_OPS):
+    if context.op in ORDERED_OPS:
         yield from supports(context)
     if context.beta and context.op == "softmax":
         for beta in _BETAS:

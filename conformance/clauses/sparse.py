@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from softcert.backends.ops import order_of
 from softcert.conformance.context import Context
 from softcert.conformance.inputs.families import to_dtype
 from softcert.conformance.inputs.growing import one_call
@@ -23,7 +24,7 @@ _LEADS = (0.5, 0.9375, 1.0, 1.0625, 2.0, 100.0)
 def _supports(context: Context) -> Iterator[Seedling]:
     for options in orders(context):
         yield from at_thresholds(context, options)
-        margin = 1.0 / (options.get("alpha", 2.0 if context.op == "sparsemax" else 1.5) - 1.0)
+        margin = 1.0 / (order_of(context.op, options) - 1.0)
         for lead in _LEADS:
             for others in (1, 2, 40):
                 row = np.append(np.zeros(others), lead * margin)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from softcert.backends.ops import ATTENTION_OPS, AXES
+from softcert.backends.ops import ATTENTION_OPS, AXES, REDUCING_OPS
 from softcert.backends.types import Call
 from softcert.conformance.context import Context
 from softcert.conformance.judging.extents import Extent, logit_extent
@@ -151,7 +151,7 @@ def _by_row(call: Call, compared: Compared) -> _Worst:
     """The worst of each row or query; of the gradients of keys and values, the worst of all."""
     dimensions = compared.upper.ndim
     if call.op not in ATTENTION_OPS:
-        return _reduced(compared, () if call.op == "logsumexp" else (int(call.params["axis"]) % dimensions,))
+        return _reduced(compared, () if call.op in REDUCING_OPS else (int(call.params["axis"]) % dimensions,))
     axes = AXES[call.result_names[compared.result]]
     if "L" not in axes:
         return _reduced(compared, tuple(range(dimensions)))

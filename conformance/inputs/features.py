@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeGuard
 import numpy as np
 
 from softcert.backends.harmless import attention_operands, shares_heads
-from softcert.backends.ops import ATTENTION_OPS, OPERANDS, ROW_OPTIONS, takes_scores
+from softcert.backends.ops import ATTENTION_OPS, OPERANDS, ROW_OPTIONS, order_of, takes_scores
 from softcert.backends.types import Array, Call, Failure, Reply, as_dtype
 
 #: Exceptions by which a function says that it takes no arrays of a dtype.
@@ -141,14 +141,14 @@ def harmless_call(op: str, dtype: str, **options: float) -> Call:
 
 
 def _order(call: Call) -> float:
-    return float(call.params.get("alpha", ROW_OPTIONS[call.op]["alpha"]))
+    return order_of(call.op, call.params)
 
 
 #: The same of ops that have an order.
 _OF_ORDERS: Mapping[str, Feature] = MappingProxyType(
     {
         "an order other than 1.5": Feature(
-            lambda c: _order(c) != ROW_OPTIONS[c.op]["alpha"], partial(harmless_call, alpha=1.75), "alpha"
+            lambda c: _order(c) != order_of(c.op, {}), partial(harmless_call, alpha=1.75), "alpha"
         ),
         "the order 2": Feature(lambda c: _order(c) == 2.0, partial(harmless_call, alpha=2.0)),
         "an order above 2": Feature(lambda c: _order(c) > 2.0, partial(harmless_call, alpha=3.0)),

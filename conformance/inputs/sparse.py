@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from softcert.backends.ops import ROW_OPTIONS
+from softcert.backends.ops import ROW_OPTIONS, order_of
 from softcert.conformance.context import Context
 from softcert.conformance.inputs.families import make_row, to_dtype
 from softcert.conformance.inputs.growing import operands_from
@@ -39,7 +39,7 @@ def supports(context: Context) -> Iterator[Seedling]:
 
 def at_thresholds(context: Context, options: dict[str, float]) -> Iterator[Seedling]:
     """Rows of whose logits some lie on the threshold, or an ulp from it."""
-    step = options.get("alpha", ROW_OPTIONS.get(context.op, {"alpha": 2.0})["alpha"]) - 1.0
+    step = order_of(context.op, options) - 1.0
     for count in (1, 2, 4, 16):
         # `count` equal logits share alike, and the others are deeper by their base.
         depth = count**-step / step

@@ -12,13 +12,20 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from softcert.backends.ops import ATTENTION_OPS
+from softcert.backends.ops import ATTENTION_OPS, REDUCING_OPS, order_of
 from softcert.backends.types import Array, Call
-from softcert.conformance.context import Context, order_of, truth_ulp
+from softcert.conformance.context import Context, truth_ulp
 from softcert.conformance.judging.attention_controls import attention_control
 from softcert.conformance.judging.judge import ordinary_only
 from softcert.conformance.judging.shapes import expected_shape
-from softcert.conformance.spec import PRODUCT_OPS, SIMPLEX_OPS, SPARSE_DERIVATIVE_OPS, SPARSE_OPS, rows_last
+from softcert.conformance.spec import (
+    ORDERED_OPS,
+    PRODUCT_OPS,
+    SIMPLEX_OPS,
+    SPARSE_DERIVATIVE_OPS,
+    SPARSE_OPS,
+    rows_last,
+)
 
 Float = NDArray[np.float64]
 Control = Callable[[Call, Context], "Array | None"]
@@ -66,10 +73,10 @@ def _last_dropped(call: Call, _context: Context) -> Array:
     """The result with the last element left out of the sum."""
     axis = int(call.params["axis"])
     rows = [rows_last(a, axis).astype(np.float64) for a in call.operands]
-    given = () if call.op not in _ORDERED else (order_of(call),)
+    given = () if call.op not in ORDERED_OPS else (order_of(call.op, call.params),)
     with np.errstate(all="ignore"):
         result = _DROPPED[call.op](*rows, *given)
-    if call.op != "logsumexp":
+    if call.op not in REDUCING_OPS:
         result = np.moveaxis(result, -1, axis)
     return _cast(result, call)
 
@@ -110,8 +117,6 @@ def _sparse_product_without_last(y: Float, dy: Float, alpha: float) -> Float:
     return np.asarray(weights * (dy - mean))
 
 
-#: Ops that depend on an order alpha.
-_ORDERED = frozenset({*SPARSE_OPS, *SPARSE_DERIVATIVE_OPS})
 _DROPPED: Mapping[str, Callable[..., Float]] = MappingProxyType(
     {
         "softmax": lambda x: np.exp(x - _lse_without_last(x)),

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softcert.backends.contract import Contract
+from softcert.backends.ops import REDUCING_OPS
 from softcert.backends.types import Array, Call
 from softcert.conformance.spec import PRODUCT_OPS, SIMPLEX_OPS, rows_last
 
@@ -67,7 +68,7 @@ def breaches(call: Call, value: Array, contract: Contract) -> list[Breach]:
     if not kinds.any():
         return []
     logits = _infinities(call)
-    answers = (value[..., np.newaxis] if call.op == "logsumexp" else rows_last(value, axis)).astype(
+    answers = (value[..., np.newaxis] if call.op in REDUCING_OPS else rows_last(value, axis)).astype(
         np.float64
     )
     found: list[Breach] = []
@@ -77,7 +78,7 @@ def breaches(call: Call, value: Array, contract: Contract) -> list[Breach]:
         allowed, expected = _allowed(call.op, kind, logits[at], answers[at], contract)
         for place in np.flatnonzero(~allowed):
             index = at
-            if call.op != "logsumexp":
+            if call.op not in REDUCING_OPS:
                 position = axis % value.ndim
                 index = (*index[:position], int(place), *index[position:])
             found.append(Breach(index, expected, kind))
