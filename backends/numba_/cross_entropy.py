@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from softcert.backends.numba_ import losses
-from softcert.backends.numba_.softmax import as_rows, bits_of, dealt, row_of
+from softcert.backends.numba_.softmax import SHARE, as_rows, bits_of, row_of
+from softcert.backends.numba_.threads import dealt
 from softcert.backends.types import Array
 
 
@@ -49,7 +50,7 @@ def cross_entropy(
         options = float(label_smoothing), ignore_index, float(z_loss), 1
         losses.losses(bits_of(flat[part]), classes[part], *options, result[part], row_of(flat))
 
-    dealt(compute, flat)
+    dealt(compute, flat, SHARE)
     return _narrowed(result, moved, x)
 
 
@@ -126,7 +127,7 @@ def cross_entropy_with_gradient(
             work,
         )
 
-    dealt(compute, flat)
+    dealt(compute, flat, SHARE)
     return _narrowed(result, moved, x), np.moveaxis(slopes.reshape(moved.shape), -1, axis)
 
 

@@ -9,8 +9,6 @@ other branch.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,7 +16,7 @@ import numpy as np
 from softcert.backends.numba_.compiled import compiled, inlined
 from softcert.backends.numba_.lanes import splat, sum_of
 from softcert.backends.numba_.lanes_memory import load_part
-from softcert.backends.numba_.threads import processors, shared
+from softcert.backends.numba_.threads import dealt
 from softcert.backends.numba_.words import plus_first_product, plus_last_product, width
 from softcert.backends.numpy_rounding import narrow, widen
 from softcert.backends.types import Array
@@ -49,7 +47,9 @@ def hierarchical_log_softmax(
     scores, chosen, shape = _rows(s, leaves)
     result = np.empty(chosen.shape, scores.dtype)
     kernel = _sums_of_logs if scores.dtype == np.float64 else _logs_of_products
-    _dealt(lambda k: kernel(scores[k], chosen[k], path_starts, path_nodes, path_signs, result[k]), chosen)
+    dealt(
+        lambda k: kernel(scores[k], chosen[k], path_starts, path_nodes, path_signs, result[k]), chosen, _SHARE
+    )
     with np.errstate(over="ignore", invalid="ignore"):
         return narrow(result.reshape(shape), s)
 
@@ -75,7 +75,7 @@ def hierarchical_log_softmax_vjp(
     def compute(k: slice) -> None:
         _slopes(scores[k], slopes[k], chosen[k], path_starts, path_nodes, path_signs, result[k])
 
-    _dealt(compute, chosen)
+    dealt(compute, chosen, _SHARE)
     with np.errstate(over="ignore", invalid="ignore"):
         return narrow(result.reshape(s.shape), s)
 
@@ -106,7 +106,7 @@ def hierarchical_step(
         paths = (leaves[k], path_starts, path_nodes, path_signs)
         _step(h[k], vectors, *paths, ends[k], logs[k], by_hidden[k], by_vector)
 
-    _dealt(compute, leaves)
+    dealt(compute, leaves, _SHARE)
     return logs, by_hidden, by_vector
 
 
@@ -210,11 +210,3 @@ def _rows(s: Array, leaves: Array) -> tuple[Array, Array, tuple[int, ...]]:
     rows = math.prod(shape[:-1])
     scores = np.ascontiguousarray(widen(s)).reshape(rows, s.shape[-1])
     return scores, np.ascontiguousarray(np.broadcast_to(leaves, shape)).reshape(rows, shape[-1]), shape
-
-
-def _dealt(compute: Callable[[slice], None], leaves: Array) -> None:
-    """Have rows computed, by as many threads as there are processors and leaves for."""
-    count = len(leaves)
-    parts = max(1, min(processors(), count, leaves.size // _SHARE))
-    edges = [count * k // parts for k in range(parts + 1)]
-    shared(compute, [slice(a, b) for a, b in pairwise(edges)], worthwhile=parts > 1)

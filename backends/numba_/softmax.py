@@ -7,19 +7,17 @@ changes a bit of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from softcert.backends.numba_ import rows, sparse
-from softcert.backends.numba_.threads import processors, shared
+from softcert.backends.numba_.threads import dealt
 from softcert.backends.types import Array
 
 #: Fewer elements are not worth another thread.
-_SHARE = 1 << 15
+SHARE = 1 << 15
 #: Rows of so many logits and their terms fill the second cache of many a processor.
 _LONG = 1 << 15
 _AS_BITS = {"float16": np.int16, "bfloat16": np.uint16}
@@ -77,7 +75,7 @@ def logsumexp(x: Array, axis: int = -1) -> Array:
     """
     moved, flat = as_rows(x, axis)
     result = np.empty(flat.shape[0])
-    dealt(lambda part: rows.logsumexp(bits_of(flat[part]), result[part], row_of(flat)), flat)
+    dealt(lambda part: rows.logsumexp(bits_of(flat[part]), result[part], row_of(flat)), flat, SHARE)
     with np.errstate(over="ignore", invalid="ignore"):
         return result.reshape(moved.shape[:-1]).astype(x.dtype)
 
@@ -182,7 +180,7 @@ def _of_rows(kernel: Any, operands: tuple[Array, ...], axis: int) -> Array:
         work = row_of(first) if result.dtype.itemsize == 2 else result[part]
         kernel(*(bits_of(array[part]) for array in flat), bits_of(result[part]), work)
 
-    dealt(compute, first)
+    dealt(compute, first, SHARE)
     return np.moveaxis(result.reshape(moved.shape), -1, axis)
 
 
@@ -201,11 +199,3 @@ def bits_of(x: Array) -> Array:
 def row_of(flat: Array) -> Array:
     """Room for one row (1, n) of what is computed in."""
     return np.empty((1, flat.shape[1]), np.float64 if flat.dtype == np.float64 else np.float32)
-
-
-def dealt(compute: Callable[[slice], None], flat: Array) -> None:
-    """Have rows computed, by as many threads as there are processors and work for."""
-    count = len(flat)
-    parts = max(1, min(processors(), count, flat.size // _SHARE))
-    edges = [count * k // parts for k in range(parts + 1)]
-    shared(compute, [slice(a, b) for a, b in pairwise(edges)], worthwhile=parts > 1)

@@ -6,9 +6,13 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 from numba.core import config
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def processors() -> int:
@@ -26,6 +30,19 @@ def shared(act: Callable[[Any], None], parts: Iterable[Any], *, worthwhile: bool
         return
     for _ in _pool(processors()).map(act, parts):
         pass
+
+
+def dealt(compute: Callable[[slice], None], rows: NDArray[Any], share: int) -> None:
+    """Have rows computed in slices, by as many threads as there are processors and work for.
+
+    Parameters
+    ----------
+    rows : (m, ...), what is dealt out along its first axis. share : elements that are worth a thread.
+    """
+    count = len(rows)
+    parts = max(1, min(processors(), count, rows.size // share))
+    edges = [count * k // parts for k in range(parts + 1)]
+    shared(compute, [slice(a, b) for a, b in pairwise(edges)], worthwhile=parts > 1)
 
 
 @cache
