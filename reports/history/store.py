@@ -1,9 +1,4 @@
-"""Runs in an SQLite database: each whole or not at all, once however often it is added.
-
-A run is one transaction, so that a process that dies leaves whole runs alone; the write-ahead log lets
-readers and a writer work at once, and a writer that finds another waits for it. Where a file system cannot
-have such a log, SQLite's rollback journal gives the same, without reading meanwhile.
-"""
+"""Runs in an SQLite database: each whole or not at all, once however often it is added."""
 
 from __future__ import annotations
 
@@ -14,19 +9,25 @@ import os
 import sqlite3
 import zlib
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from softcert.conformance.model import RequestError, Run
+from softcert.conformance.wire.databases import (
+    Kind,
+    connected,
+    make,
+    require_filled,
+    require_kind,
+    transaction,
+)
 from softcert.conformance.wire.runs import run_from_json, run_to_json
 from softcert.reports.history.figures import Accuracy, Speed, accuracy_figures, speed_figures
 
 #: Says in the file's head that it is a history ("sofc"), and of which form.
 APPLICATION, VERSION = 0x736F6663, 1
-#: Seconds that a writer waits for another.
-_PATIENCE = 60.0
 _TABLES = """
 CREATE TABLE runs (
   id INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, subject TEXT NOT NULL, date TEXT NOT NULL,
@@ -40,6 +41,14 @@ CREATE TABLE speed (
   seconds REAL NOT NULL, of_copy REAL);
 CREATE INDEX by_subject ON runs (subject, date);
 """
+_HISTORY = Kind(
+    "history",
+    APPLICATION,
+    VERSION,
+    _TABLES,
+    maker="`softcert history add` makes one",
+    filler="`softcert history add` adds runs",
+)
 
 
 @dataclass(frozen=True)
@@ -78,8 +87,12 @@ def open_history(path: str | os.PathLike[str], *, write: bool = False) -> Iterat
     ------
     RequestError : it is not there, is no history, is of a newer form, or is damaged; nothing is changed.
     """
-    with _telling(path), closing(_connected(Path(path), write=write)) as connection:
-        _require_ours(connection, path, write=write)
+    with _telling(path), closing(connected(Path(path), _HISTORY, write=write)) as connection:
+        if write:
+            require_kind(connection, path, _HISTORY)
+            make(connection, _HISTORY)
+        else:
+            require_filled(connection, path, _HISTORY)
         yield History(connection, Path(path))
 
 
@@ -89,53 +102,6 @@ def _telling(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise RequestError(f"the history {path} cannot be used: {error}") from error
-
-
-def _connected(path: Path, *, write: bool) -> sqlite3.Connection:
-    if not path.exists() and not write:
-        raise RequestError(f"there is no history {path}; `softcert history add` makes one")
-    mode = "mode=rwc" if write else "mode=rw"
-    if not write and not os.access(path, os.W_OK):
-        # Without leave to write there is no log either, unless a writer left one.
-        mode = "mode=ro" if Path(f"{path}-wal").exists() else "mode=ro&immutable=1"
-    uri = f"{path.resolve().as_uri()}?{mode}"
-    return sqlite3.connect(uri, uri=True, timeout=_PATIENCE, isolation_level=None)
-
-
-def _require_ours(connection: sqlite3.Connection, path: str | os.PathLike[str], *, write: bool) -> None:
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if tables and application != APPLICATION:
-        raise RequestError(f"{path} is a database of another program, and no history of softcert")
-    if version > VERSION:
-        raise RequestError(f"the history {path} is of form {version}, and this softcert reads form {VERSION}")
-    if not write:
-        if not tables:
-            raise RequestError(f"the history {path} is empty; `softcert history add` adds runs")
-        return
-    # Another writer may be making it: then it stays as that one leaves it.
-    with suppress(sqlite3.OperationalError):
-        connection.execute("PRAGMA journal_mode = WAL")
-    with _transaction(connection):
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if not tables:
-            for statement in _TABLES.split(";"):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA application_id = {APPLICATION}")
-            connection.execute(f"PRAGMA user_version = {VERSION}")
-
-
-@contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:
-        with suppress(sqlite3.Error):
-            connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
 
 
 class History:
@@ -156,7 +122,7 @@ class History:
             len(run.verdicts), len(run.broken), zlib.compress(document),
         )  # fmt: skip
         accuracy, speed = accuracy_figures(run), speed_figures(run)
-        with _transaction(self._connection):
+        with transaction(self._connection):
             done = self._connection.execute(
                 "INSERT OR IGNORE INTO runs (digest, subject, date, profile, seed, versions, verdicts, "
                 "broken, document) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
