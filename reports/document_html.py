@@ -6,8 +6,12 @@ from softcert.reports.document import SYMBOLS, Document
 from softcert.reports.templating import environment, markup, template
 
 
-def document_html(document: Document) -> str:
+def document_html(document: Document, *, refresh: int | None = None) -> str:
     """Return a document as a page.
+
+    Parameters
+    ----------
+    refresh : seconds after which a browser asks for the page again; None is never.
 
     Raises
     ------
@@ -23,6 +27,7 @@ def document_html(document: Document) -> str:
             symbols=SYMBOLS,
             style=markup(template("style.css") + template("document.css")),
             markup=markup,
+            refresh=refresh,
         )
     )
     return page

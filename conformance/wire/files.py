@@ -33,6 +33,7 @@ SCHEMAS: Mapping[str, str] = {
     "search": "search-1.json",
     "results": "exchange-1.json",
     "answers": "exchange-1.json#/$defs/answers",
+    "campaign": "campaign-1.json",
 }
 _LONGEST_EXCERPT = 120
 

@@ -295,6 +295,10 @@ def _verdict(document: Mapping[str, Any]) -> Verdict:
     )
 
 
+#: A result of a campaign holds verdicts alone.
+verdict_to_json, verdict_from_json = _verdict_to_json, _verdict
+
+
 def run_to_json(run: Run) -> dict[str, Any]:
     """Return a run as a document of schema run-1."""
     versions = run.environment.get("versions", {})

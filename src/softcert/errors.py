@@ -20,3 +20,7 @@ class RequestError(SoftcertError):
 
 class OracleError(Exception):
     """Two independent oracles disagree: softcert itself has failed (exit status 3)."""
+
+
+class UnfinishedError(Exception):
+    """A long computation cannot go on; the message is one sentence that says what is kept (exit status 3)."""

@@ -60,8 +60,12 @@ def console(*, err: bool = False) -> Console:
 
 
 @contextmanager
-def count_bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
+def count_bar(title: str, begun: int = 0) -> Iterator[Callable[[int, int, str], None]]:
     """Show a bar with the remaining time on stderr while the block runs, if stderr is a terminal.
+
+    Parameters
+    ----------
+    begun : the steps that were done before, which say nothing of how fast it is now.
 
     Yields
     ------
@@ -79,7 +83,7 @@ def count_bar(title: str) -> Iterator[Callable[[int, int, str], None]]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(file=sys.stderr), transient=True, expand=True) as bar:
-        task = bar.add_task(escape(title), total=None)
+        task = bar.add_task(escape(title), total=None, completed=begun)
 
         def show(done: int, total: int, what: str) -> None:
             bar.update(task, completed=done, total=total, description=escape(f"{title}  {what}"))

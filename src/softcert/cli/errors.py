@@ -8,7 +8,7 @@ import click
 
 from softcert.cli.signals import Terminated
 from softcert.cli.streams import is_unwritable
-from softcert.errors import OracleError, RequestError, SubjectError
+from softcert.errors import OracleError, RequestError, SubjectError, UnfinishedError
 
 #: Exit statuses: the request is wrong; softcert itself failed.
 REQUEST, INTERNAL = 2, 3
@@ -27,6 +27,8 @@ def explain(error: BaseException) -> tuple[str, int]:
     refusal = _refusal(error)
     if refusal is not None:
         return _one_sentence(refusal), REQUEST
+    if isinstance(error, UnfinishedError):
+        return _one_sentence(str(error)), INTERNAL
     return _own_failure(error), INTERNAL
 
 

@@ -12,6 +12,7 @@ import click
 COMMANDS = {
     "backends": "listing:backends",
     "bench": "bench:bench",
+    "campaign": "campaign:campaign",
     "cases": "cases:cases",
     "check": "check:check",
     "compare": "compare:compare",
