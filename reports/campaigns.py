@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from softcert.conformance.campaigns.drivers import Driver, Watch, drivers
@@ -41,7 +42,7 @@ def duration(seconds: float) -> str:
     """Return a duration as one says it: "42 s", "3 min 5 s", "7 h 12 min", "2 d 3 h"."""
     whole = max(round(seconds), 0)
     units = ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min"), (1, "s"))
-    for (large, name), (small, below) in zip(units, units[1:], strict=False):
+    for (large, name), (small, below) in pairwise(units):
         if whole >= large:
             rest = whole % large // small
             return f"{whole // large} {name}" + (f" {rest} {below}" if rest else "")
@@ -129,9 +130,8 @@ def _troubles(troubles: Sequence[Trouble]) -> Section:
 
 def _settings(head: Mapping[str, Any], environments: Sequence[str]) -> Section:
     facts = {**head["settings"], **{f"version of {name}": text for name, text in head["versions"].items()}}
-    rows = tuple(
-        Row((name, value if isinstance(value, str) else json.dumps(value))) for name, value in facts.items()
-    )
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in facts.items()}
+    columns = (Column("name"), Column("value", "code"))
     several = len(environments) > 1
     return Section(
         "settings",
@@ -139,8 +139,6 @@ def _settings(head: Mapping[str, Any], environments: Sequence[str]) -> Section:
         (Sentence(f"Results come from {len(environments)} machines or sets of versions.", "unsure"),)
         if several
         else (),
-        Table(
-            "Settings, and the versions that results rest on", (Column("name"), Column("value", "code")), rows
-        ),
+        Table("Settings, and the versions that results rest on", columns, tuple(map(Row, texts.items()))),
         folded=not several,
     )

@@ -15,7 +15,9 @@ from softcert.cli.options import PATH, SUBJECT, require_known, write_result
 from softcert.wording import counted
 
 if TYPE_CHECKING:
-    from softcert.conformance.campaigns import Campaign, Status, Store
+    from softcert.conformance.campaigns.campaign import Campaign
+    from softcert.conformance.campaigns.driving import Status
+    from softcert.conformance.campaigns.store import Store
 
 EXAMPLES = """
 \b
@@ -62,7 +64,7 @@ def _setting(text: str) -> tuple[str, Any]:
 @click.argument("file", type=PATH, metavar="FILE")
 @click.argument("subject", type=SUBJECT, metavar="[SUBJECT]", required=False)
 @click.option(
-    "--task", required=True, metavar="TASK", help="What is computed; or package.module:NAME of your own."
+    "--task", required=True, metavar="TASK", help="What is computed, or package.module:NAME of your own."
 )
 @click.option("--op", metavar="OP", help="The op that is judged.")
 @click.option("--dtype", metavar="D", help="The dtype that is judged.")
@@ -91,8 +93,8 @@ def plan(
     slice is computed with others.
     """
     from softcert.backends.ops import DTYPES, OPS
-    from softcert.conformance.campaigns import plan as cut
-    from softcert.conformance.campaigns import write_campaign
+    from softcert.conformance.campaigns.campaign import plan as cut
+    from softcert.conformance.campaigns.campaign import write_campaign
 
     require_known("op", [op] if op else [], OPS)
     require_known("dtype", [dtype] if dtype else [], DTYPES)
@@ -143,7 +145,7 @@ def _driving_options(command: Command) -> Command:
 @campaign.command()
 @click.argument("file", type=PATH, metavar="FILE")
 @click.option(
-    "--store", type=PATH, metavar="STORE", help="Where results are kept. Default: FILE, but .sqlite."
+    "--store", type=PATH, metavar="STORE", help="Where results are kept. Default: FILE, as .sqlite."
 )
 @_driving_options
 def run(file: str, store: str | None, **options: Any) -> int:
@@ -152,7 +154,7 @@ def run(file: str, store: str | None, **options: Any) -> int:
     Exit status: 0 conforms; 1 a clause is broken; 2 the request is wrong; 3 slices are set aside, the disk is
     full, or a cluster is out of reach: what was computed is kept.
     """
-    from softcert.conformance.campaigns import read_campaign
+    from softcert.conformance.campaigns.campaign import read_campaign
 
     planned = read_campaign(file)
     return _drive(store or str(Path(file).with_suffix(".sqlite")), planned, (file,), **options)
@@ -179,7 +181,9 @@ def _drive(
     json_file: str | None,
     retry: bool = False,
 ) -> int:
-    from softcert.conformance.campaigns import cluster, drive, processes, store_for
+    from softcert.conformance.campaigns.driving import drive
+    from softcert.conformance.campaigns.executors import cluster, processes
+    from softcert.conformance.campaigns.store_files import store_for
     from softcert.conformance.campaigns.work import require_versions
     from softcert.conformance.environment import available_cores
 
@@ -239,7 +243,7 @@ def _require_all(store: Store) -> None:
 def _tell(store: Store, json_file: str | None) -> int:
     """Print what a campaign comes to, write it if asked to, and return the exit status."""
     from softcert.cli.check import exit_status
-    from softcert.conformance.campaigns import campaign_run
+    from softcert.conformance.campaigns.outcome import campaign_run
     from softcert.conformance.wire.runs import dumps, run_to_json
 
     found = campaign_run(store)
@@ -260,7 +264,7 @@ def _tell(store: Store, json_file: str | None) -> int:
 @store_argument
 def status(store: str) -> None:
     """Show how far STORE is, who works on it, and what failed."""
-    from softcert.conformance.campaigns import open_store
+    from softcert.conformance.campaigns.store_files import open_store
     from softcert.reports.campaigns import describe_campaign
 
     with open_store(store) as opened:
@@ -275,7 +279,7 @@ def result(store: str, json_file: str | None) -> int:
 
     Exit status: 0 conforms, so far; 1 a clause is broken; 2 there is no result yet.
     """
-    from softcert.conformance.campaigns import open_store
+    from softcert.conformance.campaigns.store_files import open_store
 
     require_outputs({"--json": json_file}, (store,))
     with open_store(store) as opened:
@@ -305,7 +309,7 @@ def watch(store: str, host: str, port: int, every: int, page_file: str | None) -
     """Show STORE on a live page, until Ctrl-C; it holds everything, and changes nothing."""
     from softcert.cli.campaign_page import page, server
     from softcert.cli.signals import Terminated
-    from softcert.conformance.campaigns import open_store
+    from softcert.conformance.campaigns.store_files import open_store
 
     require_libraries("jinja2")
     require_outputs({"--page": page_file}, (store,))

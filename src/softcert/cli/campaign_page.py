@@ -19,7 +19,7 @@ def page(store: str, *, refresh: int | None = None, watch: Watch | None = None) 
     ------
     RequestError : the store cannot be read, or jinja2 is not installed.
     """
-    from softcert.conformance.campaigns import open_store
+    from softcert.conformance.campaigns.store_files import open_store
     from softcert.reports.campaigns import describe_campaign
     from softcert.reports.document_html import document_html
 

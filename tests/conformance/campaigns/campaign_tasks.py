@@ -1,0 +1,73 @@
+"""Tasks of campaigns that tests run, in whatever process imports this file."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+
+from softcert import reference
+from softcert.conformance.campaigns.task import Task
+from softcert.conformance.model import Verdict
+
+
+def slices(settings):
+    for number in range(settings["slices"]):
+        yield {"key": f"n{number}", "number": number}
+
+
+def verdict(settings, results, **more):
+    found = list(results)
+    return [
+        Verdict(
+            "accuracy.certified",
+            "softmax",
+            "float32",
+            "pass",
+            cases=sum(result["cases"] for result in found),
+            exhaustive="every number",
+            statistics={"sum": sum(result["value"] for result in found), "slices": len(found)},
+            **more,
+        )
+    ]
+
+
+def count(settings, piece):
+    """The number of a slice, after a time, and what settings have it do before."""
+    number = piece["number"]
+    if "trace" in settings:
+        with Path(settings["trace"]).open("a", encoding="utf-8") as file:
+            file.write(f"{number} {os.getpid()}\n")
+    if number in settings.get("raises", ()):
+        raise ValueError(f"{number} is poison\nand more")
+    if number in settings.get("kills", ()):
+        os.kill(os.getpid(), 9)
+    if number in settings.get("wrong", ()):
+        return {"value": number}
+    time.sleep(settings.get("seconds", 0.0))
+    return {"cases": number % 7, "value": number, **settings.get("padding", {})}
+
+
+COUNT = Task("count", slices, count, verdict)
+
+
+def certify(settings, piece):
+    """The largest certified error of NumPy's softmax, written plainly, on rows of a slice."""
+    rows = np.random.default_rng(piece["number"]).normal(size=(4, 8)).astype(np.float32)
+    terms = np.exp(rows - rows.max(axis=-1, keepdims=True))
+    answer = terms / terms.sum(axis=-1, keepdims=True)
+    _, upper = reference.softmax(rows).error_ulp(answer)
+    return {"cases": len(rows), "value": 0, "error": float(np.max(upper))}
+
+
+def worst(settings, results):
+    found = list(results)
+    error = max(result["error"] for result in found)
+    (only,) = verdict(settings, found, error_max=(error, error), bound_ulp=4.0, margin=error / 4.0)
+    return [only]
+
+
+CERTIFY = Task("certify", slices, certify, worst)
+NO_TASK = {"task": "none"}
