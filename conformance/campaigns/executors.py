@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
+import multiprocessing.context
 import os
 import socket
 import time
@@ -50,13 +50,20 @@ def processes(count: int) -> list[Lane]:
     return [_process] * count
 
 
-@contextmanager
-def _process() -> Iterator[Opened]:
+def process_context() -> multiprocessing.context.ForkServerContext:
+    """Return what starts processes: copies of one that has loaded softcert and has no threads."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["softcert.conformance.campaigns.work"])
+    return context
+
+
+@contextmanager
+def _process() -> Iterator[Opened]:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        executor = ProcessPoolExecutor(1, mp_context=context, initializer=_begin, initargs=(theirs,))
+        executor = ProcessPoolExecutor(
+            1, mp_context=process_context(), initializer=_begin, initargs=(theirs,)
+        )
         try:
             yield Opened(executor, lambda: 1)
         finally:

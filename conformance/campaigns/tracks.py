@@ -40,7 +40,7 @@ class Track:
         self._lane, self._reach, self._came = lane, reach, came
         self._opened: Opened | None = None
         self._context: AbstractContextManager[Opened] | None = None
-        self._was_open = False
+        self._was_open, self._problem = False, ""
         self._lacking_since = time.monotonic()
         self._next_try = float("-inf")
         self._pause = _PAUSES[0]
@@ -60,14 +60,13 @@ class Track:
         UnfinishedError, RequestError : it has been out of reach, or without workers, for too long.
         """
         now = time.monotonic()
-        problem = "it has no workers"
         if self._opened is None and now >= self._next_try:
-            problem = self._open() or problem
+            self._problem = self._open()
         count = self._opened.capacity() if self._opened is not None else 0
         if count:
             self._lacking_since = now
         elif now - self._lacking_since > (self._reach if self._was_open else min(self._reach, _FIRST)):
-            self._give_up(problem)
+            self._give_up(self._problem or "it has no workers")
         return count
 
     def room(self) -> int:
