@@ -48,9 +48,9 @@ def open_store(path: str | os.PathLike[str], *, verified: bool = True) -> Iterat
     RequestError : it is not there, is no store, is of a newer form, or is damaged; nothing is changed.
     """
     with _telling(path), closing(_reading(path)) as connection:
+        require_filled(connection, path, STORE)
         if verified:
-            with _snapshot(connection):
-                _verify(connection, path)
+            _verify(connection, path)
         yield Store(connection, Path(path))
 
 
@@ -68,7 +68,7 @@ def store_for(path: str | os.PathLike[str], campaign: Campaign | None = None) ->
     UnfinishedError : while the block runs, the disk is full or fails; what was written before is kept.
     """
     place = Path(path)
-    if campaign is None or (place.exists() and place.stat().st_size):
+    if campaign is None or _is_filled(place):
         with open_store(path) as store:
             if campaign is not None:
                 _require_same(store, campaign)
@@ -83,6 +83,14 @@ def store_for(path: str | os.PathLike[str], campaign: Campaign | None = None) ->
                 # Another driver made it meanwhile.
                 _require_same(store, campaign)
         yield store
+
+
+def _is_filled(path: Path) -> bool:
+    """Whether a file holds anything; one of a driver that was killed while it made a store does not."""
+    if not path.exists() or not path.stat().st_size:
+        return False
+    with _telling(path), closing(_reading(path)) as connection:
+        return require_kind(connection, path, STORE)
 
 
 def _fill(connection: sqlite3.Connection, campaign: Campaign, slices: list[dict[str, str]]) -> None:
@@ -154,20 +162,33 @@ def _verify(connection: sqlite3.Connection, path: str | os.PathLike[str]) -> Non
     ------
     RequestError : it does not.
     """
-    require_filled(connection, path, STORE)
+    with _snapshot(connection):
+        how = _contradiction(connection)
+    if how:
+        raise _damaged(path, how)
+
+
+def _contradiction(connection: sqlite3.Connection) -> str:
+    """What a store shows that a whole one does not, or nothing."""
     (report,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
     if report != "ok":
-        raise _damaged(path, str(report))
+        return str(report)
     connection.create_function("checksum", 2, checksum, deterministic=True)
     try:
         heads = connection.execute("SELECT digest, head FROM campaign").fetchall()
         slices = connection.execute("SELECT document FROM slices ORDER BY number")
         if len(heads) != 1 or heads[0][0] != digest_of(heads[0][1], (text for (text,) in slices)):
-            raise _damaged(path, "its campaign is not the one that it was made of")
+            return "its campaign is not the one that it was made of"
         for query, what in _LAWS.items():
             row = connection.execute(query).fetchone()
             if row is not None:
-                raise _damaged(path, f"{what} {row[0]}".strip())
-    except (TypeError, ValueError, sqlite3.OperationalError) as error:
-        # A table that is gone, or a text that is none.
-        raise _damaged(path, str(error)) from error
+                return f"{what} {row[0]}".strip()
+    except (AttributeError, TypeError) as error:
+        # A number or nothing where a text was.
+        return str(error)
+    except sqlite3.OperationalError as error:
+        # A table that is gone, or a text that is none; not that the file is held or cannot be read.
+        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF != sqlite3.SQLITE_ERROR:
+            raise
+        return str(error)
+    return ""

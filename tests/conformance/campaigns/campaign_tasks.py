@@ -9,6 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from softcert import reference
+from softcert.conformance.campaigns.driving import drive
+from softcert.conformance.campaigns.executors import processes
+from softcert.conformance.campaigns.store_files import store_for
 from softcert.conformance.campaigns.task import Task
 from softcert.conformance.model import Verdict
 
@@ -71,3 +74,9 @@ def worst(settings, results):
 
 CERTIFY = Task("certify", slices, certify, worst)
 NO_TASK = {"task": "none"}
+
+
+def drive_all(path, campaign, workers):
+    """Drive a campaign in a process that will be killed."""
+    with store_for(path, campaign) as store:
+        drive(store, processes(workers))
