@@ -83,7 +83,7 @@ def commands(tmp_path, counting):
 
     def run(*args, **keywords):
         process = start(*args, **keywords)
-        stdout, stderr = process.communicate(timeout=120)
+        stdout, stderr = process.communicate(timeout=300)
         return SimpleNamespace(status=process.returncode, stdout=stdout, stderr=stderr)
 
     yield SimpleNamespace(plan=planned, start=start, run=run, store=tmp_path / "c.sqlite")

@@ -87,7 +87,7 @@ def test_a_driver_killed_at_random_moments_loses_and_repeats_nothing(
     path, trace = tmp_path / "s.sqlite", tmp_path / "trace"
     trace.touch()
     campaign = counting(500, seconds=0.01, trace=str(trace))
-    at_work = kill_drivers(10, lambda: Forked(path, campaign), path, trace, 1.5)
+    at_work = kill_drivers(10, lambda: Forked(path, campaign), path, trace, 0.6)
     assert at_work == 10
     assert 0 < done(path) < 500
     with store_for(path, campaign) as store:
@@ -100,16 +100,17 @@ def test_a_driver_killed_at_random_moments_loses_and_repeats_nothing(
 def test_a_command_killed_a_hundred_times_loses_and_repeats_nothing(commands, tmp_path, require_exact):
     trace = tmp_path / "trace"
     trace.touch()
-    commands.plan(10_000, seconds=0.02, trace=str(trace))
+    # More than two workers can compute before the last one is killed, however fast they start.
+    commands.plan(4000, seconds=0.05, trace=str(trace))
 
     def start():
         return commands.start("run", "c.json", "--workers", WORKERS)
 
-    at_work = kill_drivers(100, start, commands.store, trace, 3.0)
+    at_work = kill_drivers(100, start, commands.store, trace, 2.0)
     assert at_work == 100
-    assert 0 < done(commands.store) < 10_000
+    assert 0 < done(commands.store) < 4000
     assert commands.run("resume", "c.sqlite").status == 0
-    require_exact(commands.store, 10_000)
+    require_exact(commands.store, 4000)
 
 
 def test_workers_killed_at_random_moments_cost_their_slices_alone(
