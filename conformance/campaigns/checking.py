@@ -25,10 +25,11 @@ def _slices(settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     ------
     RequestError : settings that a check refuses.
     """
-    for name, known in (("op", OPS), ("dtype", DTYPES)):
+    for name in ("subject", "op", "dtype"):
         if settings.get(name) is None:
             raise RequestError(f"the task check needs the {name} that it judges")
-        known_names(name, [settings[name]], known)
+    known_names("op", [settings["op"]], OPS)
+    known_names("dtype", [settings["dtype"]], DTYPES)
     choose_clauses(settings.get("clauses", _CLAUSES))
     first = settings.get("seed", 0)
     for seed in range(first, first + settings.get("slices", _SLICES)):

@@ -1,0 +1,149 @@
+"""What the engine of campaigns costs: two processes beside one, slices of a second, a million results.
+
+    python benchmarks/campaign.py [efficiency overhead store] [--results N]
+
+Efficiency is the time of one process over twice that of two, on slices that compute; it says nothing where
+others use the machine's cores. Overhead is what a slice takes beyond its own time, from which follows the
+part of a slice of a second; slices that sleep show it also on a machine that is busy. The store is filled
+with results one transaction each or in batches, and the time of each tenth is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import median
+from time import perf_counter, sleep
+from typing import Any
+
+from softcert.conformance.campaigns.campaign import plan
+from softcert.conformance.campaigns.driving import drive
+from softcert.conformance.campaigns.executors import processes
+from softcert.conformance.campaigns.store import Answer
+from softcert.conformance.campaigns.store_files import open_store, store_for
+from softcert.conformance.campaigns.task import Task
+from softcert.conformance.model import Verdict
+
+
+def _slices(settings: Mapping[str, Any]) -> Any:
+    for number in range(settings["slices"]):
+        yield {"key": f"{number:08d}", "number": number}
+
+
+def _compute(settings: Mapping[str, Any], piece: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep a core busy for a fixed amount of work, or wait for a fixed time."""
+    if "sleep" in settings:
+        sleep(settings["sleep"])
+        return {"cases": 1, "number": piece["number"]}
+    total = 0.0
+    for i in range(settings["work"]):
+        total += math.exp(-i)
+    return {"cases": settings["work"], "total": total}
+
+
+def _merge(_settings: Mapping[str, Any], _results: Any) -> list[Verdict]:
+    return []
+
+
+WORK = Task("work", _slices, _compute, _merge)
+
+
+def _driven(workers: int, **settings: Any) -> tuple[float, float]:
+    """Wall seconds of a drive without starting its processes, and seconds of all slices together."""
+    campaign = plan({"task": "campaign:WORK", **settings})
+    with tempfile.TemporaryDirectory() as folder, store_for(Path(folder) / "c.sqlite", campaign) as store:
+        began, before = 0.0, 0
+
+        def watch(status: Any) -> None:
+            nonlocal began, before
+            if not began and status.totals.done >= workers:
+                began, before = perf_counter(), status.totals.done
+
+        totals = drive(store, processes(workers), progress=watch)
+        elapsed = perf_counter() - began
+    return elapsed / (totals.done - before) * totals.done, totals.seconds
+
+
+def efficiency(rounds: int = 5) -> None:
+    """Time the same work in one process and in two, in turns."""
+    settings = {"slices": 40, "work": 3_000_000}
+    ratios = []
+    for _ in range(rounds):
+        one, _ = _driven(1, **settings)
+        two, _ = _driven(2, **settings)
+        ratios.append(one / two / 2)
+        print(f"one process {one:.2f} s, two {two:.2f} s: efficiency {ratios[-1]:.3f}")
+    print(f"parallel efficiency at two processes: median {median(ratios):.3f} of {rounds}")
+
+
+def overhead() -> None:
+    """What the engine adds to a slice, as the rest of the wall time of slices that sleep."""
+    for seconds, slices in ((1.0, 40), (0.1, 200), (0.01, 1000)):
+        for workers in (1, 2):
+            wall, inside = _driven(workers, slices=slices, sleep=seconds)
+            each = (wall * workers - inside) / slices
+            print(
+                f"slices of {seconds:g} s, {workers} processes: {1e3 * each:.2f} ms of engine a slice, "
+                f"{each / seconds:.2%}"
+            )
+
+
+def store(results: int) -> None:
+    """Fill a store, and print what each tenth takes; then examine it and read its results."""
+    batches = {"one by one": 1, "in batches of 100": 100}
+    for name, size in batches.items():
+        count = results if size > 1 else results // 10
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "c.sqlite"
+            began = perf_counter()
+            campaign = plan({"task": "campaign:WORK", "slices": count})
+            with store_for(path, campaign) as opened:
+                print(f"{name}: a store of {count} slices is made in {perf_counter() - began:.1f} s")
+                _fill(opened, count, size)
+            began = perf_counter()
+            with open_store(path) as opened:
+                print(f"  examined in {perf_counter() - began:.1f} s, {path.stat().st_size / 2**20:.0f} MiB")
+                began = perf_counter()
+                read = sum(1 for _ in opened.results())
+                print(f"  {read} results read in {perf_counter() - began:.2f} s")
+
+
+def _fill(opened: Any, count: int, size: int) -> None:
+    driver = 1
+    tenth = count // 10
+    for part in range(10):
+        began, slowest = perf_counter(), 0.0
+        for first in range(part * tenth, (part + 1) * tenth, size):
+            before = perf_counter()
+            with opened.writing():
+                pieces = opened.claim(driver, size)
+                opened.add(
+                    Answer(p.number, f'{{"cases":65536,"worst":[{first},0.5]}}', 65536, 1.0, "{}")
+                    for p in pieces
+                )
+            slowest = max(slowest, perf_counter() - before)
+        each = (perf_counter() - began) / tenth
+        print(f"  to {(part + 1) * tenth:8d}: {1e6 * each:7.1f} us a result, slowest {1e3 * slowest:.1f} ms")
+
+
+PARTS = {"efficiency": efficiency, "overhead": overhead}
+
+
+def main() -> None:
+    """Measure what was asked for, or all."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, "store"], default=[*PARTS, "store"])
+    parser.add_argument("--results", type=int, default=1_000_000)
+    given = parser.parse_args()
+    for part in given.parts:
+        if part == "store":
+            store(given.results)
+        else:
+            PARTS[part]()
+
+
+if __name__ == "__main__":
+    main()
