@@ -51,40 +51,43 @@ def _merge(_settings: Mapping[str, Any], _results: Any) -> list[Verdict]:
 WORK = Task("work", _slices, _compute, _merge)
 
 
-def _driven(workers: int, **settings: Any) -> tuple[float, float]:
-    """Wall seconds of a drive without starting its processes, and seconds of all slices together."""
-    campaign = plan({"task": "campaign:WORK", **settings})
-    with tempfile.TemporaryDirectory() as folder, store_for(Path(folder) / "c.sqlite", campaign) as store:
-        began, before = 0.0, 0
+def _driven(workers: int, slices: int, **settings: Any) -> tuple[float, float]:
+    """Wall seconds of a slice, without what starting and ending take, and its own seconds.
 
-        def watch(status: Any) -> None:
-            nonlocal began, before
-            if not began and status.totals.done >= workers:
-                began, before = perf_counter(), status.totals.done
-
-        totals = drive(store, processes(workers), progress=watch)
-        elapsed = perf_counter() - began
-    return elapsed / (totals.done - before) * totals.done, totals.seconds
+    The difference between a drive of so many slices and one of twice as many.
+    """
+    walls, insides = [], []
+    for count in (slices, 2 * slices):
+        campaign = plan({"task": "campaign:WORK", "slices": count, **settings})
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            store_for(Path(folder) / "c.sqlite", campaign) as opened,
+        ):
+            began = perf_counter()
+            totals = drive(opened, processes(workers))
+            walls.append(perf_counter() - began)
+            insides.append(totals.seconds)
+    return (walls[1] - walls[0]) / slices, (insides[1] - insides[0]) / slices
 
 
 def efficiency(rounds: int = 5) -> None:
     """Time the same work in one process and in two, in turns."""
-    settings = {"slices": 40, "work": 3_000_000}
+    settings = {"slices": 10, "work": 3_000_000}
     ratios = []
     for _ in range(rounds):
         one, _ = _driven(1, **settings)
         two, _ = _driven(2, **settings)
         ratios.append(one / two / 2)
-        print(f"one process {one:.2f} s, two {two:.2f} s: efficiency {ratios[-1]:.3f}")
+        print(f"a slice: one process {one:.3f} s, two {two:.3f} s: efficiency {ratios[-1]:.3f}")
     print(f"parallel efficiency at two processes: median {median(ratios):.3f} of {rounds}")
 
 
 def overhead() -> None:
     """What the engine adds to a slice, as the rest of the wall time of slices that sleep."""
-    for seconds, slices in ((1.0, 40), (0.1, 200), (0.01, 1000)):
+    for seconds, slices in ((1.0, 20), (0.1, 100), (0.01, 500)):
         for workers in (1, 2):
             wall, inside = _driven(workers, slices=slices, sleep=seconds)
-            each = (wall * workers - inside) / slices
+            each = wall * workers - inside
             print(
                 f"slices of {seconds:g} s, {workers} processes: {1e3 * each:.2f} ms of engine a slice, "
                 f"{each / seconds:.2%}"
