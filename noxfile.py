@@ -253,7 +253,7 @@ def _lowest_versions() -> list[str]:
     """Return `name==floor` for each declared dependency but the heavy ones."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     declared = list(project["dependencies"])
-    for extra in ("report", "test", "peers"):
+    for extra in ("report", "test", "peers", "campaign"):
         declared += project["optional-dependencies"][extra]
     floors = (requirement.partition(",")[0].partition(">=") for requirement in declared)
     return [f"{name}=={version}" for name, _, version in floors if version and name not in HEAVY]

@@ -35,6 +35,7 @@ NOT_RUN = {
     "softcert report triton ": "needs a GPU",
     "softcert check triton --op": "needs a GPU",
     "softcert check kernel.py:my_softmax --op softmax --dtype bfloat16": "needs a GPU",
+    "softcert campaign watch": "serves until Ctrl-C; tests/test_cli_campaign.py",
     "softcert backends": "lists what the machine has; tests/test_cli.py",
     "softcert check fastkernels": "needs the line before it; run below, where the package is installed",
     "softcert reproduce fa3-table3": "half a minute; a smaller one is run on the same page",
@@ -58,6 +59,7 @@ OPTIONAL = {
     "libkernel.so": "rustc",
     "node": "node",
     "jax.nn": "jax",
+    "--scheduler": "distributed",
     "certify.py": "sklearn",
 }
 SLOW = {"docs/how-to/bring-your-kernel.md"}
