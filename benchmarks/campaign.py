@@ -1,11 +1,12 @@
 """What the engine of campaigns costs: two processes beside one, slices of a second, a million results.
 
-    python benchmarks/campaign.py [efficiency overhead store] [--results N]
+    python benchmarks/campaign.py [efficiency overhead driver store] [--results N]
 
 Efficiency is the time of one process over twice that of two, on slices that compute; it says nothing where
 others use the machine's cores. Overhead is what a slice takes beyond its own time, from which follows the
-part of a slice of a second; slices that sleep show it also on a machine that is busy. The store is filled
-with results one transaction each or in batches, and the time of each tenth is printed.
+part of a slice of a second; slices that sleep show it also on a machine that is busy. Of slices that do
+nothing follows how many a driver can take in a second, and so how many workers it can keep busy. The
+store is filled with results one transaction each or in batches, and the time of each tenth is printed.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import math
 import tempfile
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time, sleep
@@ -21,7 +23,7 @@ from typing import Any
 
 from softcert.conformance.campaigns.campaign import plan
 from softcert.conformance.campaigns.driving import drive
-from softcert.conformance.campaigns.executors import processes
+from softcert.conformance.campaigns.executors import cluster, processes
 from softcert.conformance.campaigns.store import Answer
 from softcert.conformance.campaigns.store_files import open_store, store_for
 from softcert.conformance.campaigns.task import Task
@@ -94,11 +96,34 @@ def overhead() -> None:
             )
 
 
+def driver(slices: int = 2000) -> None:
+    """What the driver itself computes for a slice: the scheduler of a cluster is in its process here."""
+    lanes = {"processes": processes(2)}
+    if find_spec("distributed"):
+        lanes["Dask, its scheduler included"] = [cluster("local", 2)]
+    for name, chosen in lanes.items():
+        campaign = plan({"task": "campaign:WORK", "slices": slices, "sleep": 0.0})
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            store_for(Path(folder) / "c.sqlite", campaign) as opened,
+        ):
+            marks: list[tuple[float, float, int]] = []
+
+            def watch(status: Any, marks: list[Any] = marks) -> None:
+                marks.append((perf_counter(), process_time(), status.totals.done))
+
+            drive(opened, chosen, progress=watch)
+        first = next(mark for mark in marks if mark[2])
+        wall, busy, done = (last - begun for last, begun in zip(marks[-1], first, strict=True))
+        print(f"{name}: {1e3 * busy / done:.2f} ms of a core a slice, {done / wall:.0f} slices a second")
+
+
 def store(results: int) -> None:
     """Fill a store, and print what each tenth takes; then examine it and read its results."""
     batches = {"one by one": 1, "in batches of 100": 100}
     for name, size in batches.items():
-        count = results if size > 1 else results // 10
+        # A transaction of its own waits for the disk, which takes no shorter for a small store.
+        count = results if size > 1 else results // 200
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "c.sqlite"
             began = perf_counter()
@@ -135,7 +160,7 @@ def _fill(opened: Any, count: int, size: int) -> None:
         )
 
 
-PARTS = {"efficiency": efficiency, "overhead": overhead}
+PARTS = {"efficiency": efficiency, "overhead": overhead, "driver": driver}
 
 
 def main() -> None:
