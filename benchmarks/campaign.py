@@ -3,8 +3,8 @@
     python benchmarks/campaign.py [efficiency overhead driver store] [--results N]
 
 Efficiency is the time of one process over twice that of two, on slices that compute; it says nothing where
-others use the machine's cores. Overhead is what a slice takes beyond its own time, from which follows the
-part of a slice of a second; slices that sleep show it also on a machine that is busy. Of slices that do
+others use the machine's cores. Overhead is what passes in a process between two slices; slices that sleep
+show it also on a machine that is busy. Of slices that do
 nothing follows how many a driver can take in a second, and so how many workers it can keep busy. The
 store is filled with results one transaction each or in batches, and the time of each tenth is printed.
 """
@@ -12,12 +12,15 @@ store is filled with results one transaction each or in batches, and the time of
 from __future__ import annotations
 
 import argparse
+import json
 import math
+import os
 import tempfile
 from collections.abc import Mapping
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from time import perf_counter, process_time, sleep
 from typing import Any
 
@@ -35,15 +38,14 @@ def _slices(settings: Mapping[str, Any]) -> Any:
         yield {"key": f"{number:08d}", "number": number}
 
 
-def _compute(settings: Mapping[str, Any], piece: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep a core busy for a fixed amount of work, or wait for a fixed time."""
+def _compute(settings: Mapping[str, Any], _piece: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep a core busy for a fixed amount of work, or wait for a fixed time; say when, and where."""
+    began = perf_counter()
     if "sleep" in settings:
         sleep(settings["sleep"])
-        return {"cases": 1, "number": piece["number"]}
-    total = 0.0
-    for i in range(settings["work"]):
-        total += math.exp(-i)
-    return {"cases": settings["work"], "total": total}
+    else:
+        sum(math.exp(-i) for i in range(settings["work"]))
+    return {"cases": 1, "process": os.getpid(), "began": began, "ended": perf_counter()}
 
 
 def _merge(_settings: Mapping[str, Any], _results: Any) -> list[Verdict]:
@@ -53,46 +55,39 @@ def _merge(_settings: Mapping[str, Any], _results: Any) -> list[Verdict]:
 WORK = Task("work", _slices, _compute, _merge)
 
 
-def _driven(workers: int, slices: int, **settings: Any) -> tuple[float, float]:
-    """Wall seconds of a slice, without what starting and ending take, and its own seconds.
-
-    The difference between a drive of so many slices and one of twice as many.
-    """
-    walls, insides = [], []
-    for count in (slices, 2 * slices):
-        campaign = plan({"task": "campaign:WORK", "slices": count, **settings})
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            store_for(Path(folder) / "c.sqlite", campaign) as opened,
-        ):
-            began = perf_counter()
-            totals = drive(opened, processes(workers))
-            walls.append(perf_counter() - began)
-            insides.append(totals.seconds)
-    return (walls[1] - walls[0]) / slices, (insides[1] - insides[0]) / slices
+def _spans(workers: int, **settings: Any) -> dict[int, list[tuple[float, float]]]:
+    """When each process began and ended its slices, by the clock that all processes share."""
+    campaign = plan({"task": "campaign:WORK", **settings})
+    spans: dict[int, list[tuple[float, float]]] = {}
+    with tempfile.TemporaryDirectory() as folder, store_for(Path(folder) / "c.sqlite", campaign) as opened:
+        drive(opened, processes(workers))
+        for result in map(json.loads, opened.results()):
+            spans.setdefault(result["process"], []).append((result["began"], result["ended"]))
+    return {process: sorted(found) for process, found in spans.items()}
 
 
 def efficiency(rounds: int = 5) -> None:
     """Time the same work in one process and in two, in turns."""
-    settings = {"slices": 10, "work": 3_000_000}
     ratios = []
     for _ in range(rounds):
-        one, _ = _driven(1, **settings)
-        two, _ = _driven(2, **settings)
-        ratios.append(one / two / 2)
-        print(f"a slice: one process {one:.3f} s, two {two:.3f} s: efficiency {ratios[-1]:.3f}")
+        walls = []
+        for workers in (1, 2):
+            every = [span for found in _spans(workers, slices=20, work=4_000_000).values() for span in found]
+            walls.append(max(ended for _, ended in every) - min(began for began, _ in every))
+        ratios.append(walls[0] / walls[1] / 2)
+        print(f"one process {walls[0]:.2f} s, two {walls[1]:.2f} s: efficiency {ratios[-1]:.3f}")
     print(f"parallel efficiency at two processes: median {median(ratios):.3f} of {rounds}")
 
 
 def overhead() -> None:
-    """What the engine adds to a slice, as the rest of the wall time of slices that sleep."""
-    for seconds, slices in ((1.0, 20), (0.1, 100), (0.01, 500)):
+    """What the engine adds to a slice: from the end of one to the beginning of the next in a process."""
+    for seconds, slices in ((1.0, 40), (0.1, 200), (0.01, 1000)):
         for workers in (1, 2):
-            wall, inside = _driven(workers, slices=slices, sleep=seconds)
-            each = wall * workers - inside
+            found = _spans(workers, slices=slices, sleep=seconds).values()
+            gaps = [after[0] - before[1] for spans in found for before, after in pairwise(spans)]
             print(
-                f"slices of {seconds:g} s, {workers} processes: {1e3 * each:.2f} ms of engine a slice, "
-                f"{each / seconds:.2%}"
+                f"slices of {seconds:g} s, {workers} processes: {1e3 * median(gaps):.2f} ms between two, "
+                f"mean {1e3 * mean(gaps):.2f} ms, {mean(gaps) / seconds:.2%}"
             )
 
 
