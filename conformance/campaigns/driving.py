@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Future
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 from softcert.conformance.campaigns import drivers
 from softcert.conformance.campaigns.executors import Lane
@@ -20,6 +20,8 @@ from softcert.errors import UnfinishedError
 ATTEMPTS = 3
 #: Seconds that an executor may be out of reach, or without workers.
 REACH = 300.0
+#: How many ends of its process count as one failure: whoever ends it may not mean the slice.
+_DEATHS = 3
 #: Slices set aside before the first answer, at which nothing seems to work at all.
 _HOPELESS = 10
 #: Seconds after which the driver looks around though nothing came, and between two reports.
@@ -86,7 +88,8 @@ def drive(
     Parameters
     ----------
     lanes : the executors; see `executors`.
-    attempts : failures after which a slice is set aside.
+    attempts : failures after which a slice is set aside; ends of its process count a third, since those may
+        have come from outside.
     reach : seconds that an executor may be out of reach before that is an error.
     progress : called several times a second.
 
@@ -97,12 +100,23 @@ def drive(
     sqlite3.Error : the store cannot be written; `store_files` makes a sentence of it.
     KeyboardInterrupt : Ctrl-C; what was answered before is kept.
     """
+    if not store.totals().remaining:
+        return store.totals()
     driver = _Drive(store, lanes, attempts, reach, progress)
     try:
         driver.run()
     finally:
         driver.leave()
     return store.totals()
+
+
+class _Failure(NamedTuple):
+    """A slice that failed: why, how often it may, and the lane, if any, that has to try it again alone."""
+
+    piece: Piece
+    reason: str
+    limit: int
+    alone: Track | None = None
 
 
 class _Drive:
@@ -123,8 +137,7 @@ class _Drive:
         #: Claimed, and not yet given to an executor.
         self._ready: deque[Piece] = deque()
         self._answers: list[Answer] = []
-        #: With the lane that a slice broke, which tries it again alone.
-        self._failures: list[tuple[Piece, str, Track | None]] = []
+        self._failures: list[_Failure] = []
         self._rate, self._others = Rate(), 0.0
         self._set_aside = 0
         self._started = time.monotonic()
@@ -138,12 +151,12 @@ class _Drive:
         """Work until nothing is left to this or another driver."""
         while True:
             width = self._hand_out()
-            self._write(width)
+            claimed = self._write(width)
             if self._is_done():
                 self._report(always=True)
                 return
             self._report()
-            self._collect(_LOOK)
+            self._collect(0.0 if claimed else _LOOK)
 
     def leave(self) -> None:
         """Keep what has been answered, end the rest, and give back what was claimed."""
@@ -202,51 +215,60 @@ class _Drive:
             return
         error = future.exception()
         if isinstance(error, BrokenExecutor):
+            alone = track if track.shared else None
             others = track.lose()
             if others:
                 track.suspects.extend((piece, *others))
             else:
-                self._failures.append((piece, f"its process ended: {_line(error)}", track))
+                limit = _DEATHS * self._attempts
+                self._failures.append(_Failure(piece, f"its process ended: {_line(error)}", limit, alone))
         elif error is not None:
-            self._failures.append((piece, f"{type(error).__name__}: {_line(error)}", None))
+            self._failures.append(_Failure(piece, f"{type(error).__name__}: {_line(error)}", self._attempts))
         elif "failure" in future.result():
-            self._failures.append((piece, future.result()["failure"], None))
+            self._failures.append(_Failure(piece, future.result()["failure"], self._attempts))
         else:
             self._answers.append(Answer(piece.number, **future.result()))
 
     # --- to the store ---
 
-    def _write(self, width: int) -> None:
-        """Keep what has come, claim what is to be given out next, and say that this driver lives."""
+    def _write(self, width: int) -> int:
+        """Keep what has come, claim what is to be given out next, and say that this driver lives.
+
+        Returns
+        -------
+        How many slices were claimed.
+        """
         now = time.monotonic()
         beats = now >= self._next_beat
         wanted = 0 if self._dry and not beats else max(width - len(self._ready), 0)
         if not (self._answers or self._failures or wanted or beats):
-            return
-        again: list[tuple[Piece, Track | None]] = []
+            return 0
         with self._store.writing():
             added = self._store.add(self._answers)
-            for piece, reason, track in self._failures:
-                if not self._store.charge(piece.number, reason, self._attempts):
-                    again.append((piece, track))
+            again = [
+                failure
+                for failure in self._failures
+                if not self._store.charge(failure.piece.number, failure.reason, failure.limit)
+            ]
             if beats:
                 self._watch.bury(self._store, self._number)
             claimed = self._store.claim(self._number, wanted) if wanted else []
             if beats:
                 self._beat(width, now)
         # Written: an interrupt before this line only makes it write the same again, which changes nothing.
-        reasons = [reason for _, reason, _ in self._failures]
+        reasons = [failure.reason for failure in self._failures]
         self._set_aside += len(self._failures) - len(again)
         self._answers, self._failures = [], []
         self._rate.add(added)
         self._ready.extend(claimed)
-        for piece, track in again:
-            (track.suspects if track is not None else self._ready).append(piece)
+        for failure in again:
+            (self._ready if failure.alone is None else failure.alone.suspects).append(failure.piece)
         self._dry = wanted > 0 and len(claimed) < wanted
         if beats:
             self._next_beat = now + drivers.BEAT
             self._others = sum(d.rate for d in drivers.drivers(self._store) if d.id != self._number)
         self._require_hope(reasons)
+        return len(claimed)
 
     def _beat(self, width: int, now: float) -> None:
         rate = self._rate

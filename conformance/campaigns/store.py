@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from softcert.conformance.wire.databases import Kind, transaction
 
@@ -254,17 +253,17 @@ class Store:
         return count
 
 
-def fill(connection: sqlite3.Connection, digest: str, head: str, slices: Sequence[Mapping[str, Any]]) -> None:
+def fill(connection: sqlite3.Connection, digest: str, head: str, slices: Iterable[tuple[str, str]]) -> None:
     """Write what a new store begins with.
 
     Parameters
     ----------
-    slices : `key` and `document` of each, in the order of the file.
+    slices : key and document of each, in the order of the file.
     """
     connection.execute("INSERT INTO campaign VALUES (?, ?)", (digest, head))
     connection.executemany(
-        "INSERT INTO slices VALUES (:number, :key, :document)",
-        ({"number": number, **piece} for number, piece in enumerate(slices)),
+        "INSERT INTO slices VALUES (?, ?, ?)",
+        ((number, key, document) for number, (key, document) in enumerate(slices)),
     )
     connection.execute("INSERT INTO open SELECT number, NULL FROM slices")
-    connection.execute("INSERT INTO totals VALUES (?, 0, 0, 0.0, 0)", (len(slices),))
+    connection.execute("INSERT INTO totals SELECT count(*), 0, 0, 0.0, 0 FROM slices")

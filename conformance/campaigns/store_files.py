@@ -78,8 +78,7 @@ def store_for(path: str | os.PathLike[str], campaign: Campaign | None = None) ->
         store = Store(connection, place)
         if campaign is not None:
             require_kind(connection, path, STORE)
-            slices = [{"key": s["key"], "document": canonical(s)} for s in campaign.slices]
-            if not make(connection, STORE, lambda made: _fill(made, campaign, slices)):
+            if not make(connection, STORE, lambda made: _fill(made, campaign)):
                 # Another driver made it meanwhile.
                 _require_same(store, campaign)
         yield store
@@ -87,13 +86,20 @@ def store_for(path: str | os.PathLike[str], campaign: Campaign | None = None) ->
 
 def _is_filled(path: Path) -> bool:
     """Whether a file holds anything; one of a driver that was killed while it made a store does not."""
-    if not path.exists() or not path.stat().st_size:
+    if not path.exists():
+        return False
+    if not path.stat().st_size:
+        log = Path(f"{path}-wal")
+        if log.exists() and log.stat().st_size:
+            # SQLite would take the log of a store that lost its content for an old one, and delete it.
+            raise _damaged(path, "it is empty, and its log is not")
         return False
     with _telling(path), closing(_reading(path)) as connection:
         return require_kind(connection, path, STORE)
 
 
-def _fill(connection: sqlite3.Connection, campaign: Campaign, slices: list[dict[str, str]]) -> None:
+def _fill(connection: sqlite3.Connection, campaign: Campaign) -> None:
+    slices = ((piece["key"], canonical(piece)) for piece in campaign.slices)
     fill(connection, campaign.digest, canonical(campaign.head), slices)
 
 

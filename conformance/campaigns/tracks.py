@@ -19,6 +19,7 @@ from softcert.errors import UnfinishedError
 _FIRST = 20.0
 #: Seconds to the next try to open it: doubled from the first to the last.
 _PAUSES = (0.5, 8.0)
+_KEPT = "what was computed is kept, and `softcert campaign resume` goes on"
 
 
 class Track:
@@ -43,9 +44,15 @@ class Track:
         self._was_open, self._problem = False, ""
         self._lacking_since = time.monotonic()
         self._next_try = float("-inf")
+        self._refusing_since: float | None = None
         self._pause = _PAUSES[0]
         self.flying: dict[Future[Any], Piece] = {}
         self.suspects: deque[Piece] = deque()
+
+    @property
+    def shared(self) -> bool:
+        """Whether it takes several slices at once, so that what breaks it is not known at once."""
+        return self._opened is not None and self._opened.capacity() > 1
 
     @property
     def busy(self) -> bool:
@@ -92,7 +99,7 @@ class Track:
         waited = f"the executor is out of reach for {time.monotonic() - self._lacking_since:.0f} s: {problem}"
         if not self._was_open:
             raise RequestError(waited)
-        raise UnfinishedError(f"{waited}; what was computed is kept, and `softcert campaign resume` goes on")
+        raise UnfinishedError(f"{waited}; {_KEPT}")
 
     def give(self, head: str, piece: Piece) -> bool:
         """Let the executor compute a slice; return whether it took it."""
@@ -100,12 +107,20 @@ class Track:
             return False
         try:
             future = self._opened.executor.submit(run_slice, head, piece.text)
-        except (RuntimeError, OSError):
-            # BrokenExecutor is a RuntimeError; another is that it was shut down.
+        except (RuntimeError, OSError) as error:
+            # BrokenExecutor is a RuntimeError; an OSError, that no process can be started.
+            self._refuse(str(error))
             return False
+        self._refusing_since = None
         self.flying[future] = piece
         future.add_done_callback(lambda done: self._came((self, done)))
         return True
+
+    def _refuse(self, problem: str) -> None:
+        now = time.monotonic()
+        self._refusing_since = self._refusing_since or now
+        if now - self._refusing_since > self._reach:
+            raise UnfinishedError(f"the executor takes no slices: {problem}; {_KEPT}")
 
     def lose(self) -> list[Piece]:
         """End what it is at; return those slices. It is opened again when it is next asked to take any."""

@@ -108,11 +108,12 @@ def test_a_poisoned_slice_is_set_aside_and_the_others_are_done(
         totals = drive(store, process_lanes(2), attempts=2)
         assert (totals.done, totals.aside, totals.remaining) == (18, 2, 0)
         troubles = store.troubles()
-    assert [(t.key, t.count, t.aside) for t in troubles] == [("n5", 2, True), ("n11", 2, True)]
+    times = 6 if fault == "kills" else 2
+    assert [(t.key, t.count, t.aside) for t in troubles] == [("n5", times, True), ("n11", times, True)]
     assert troubles[0].reason.startswith(reason)
     require_exact(path, 20, missing=(5, 11))
     tried = Counter(int(line.split()[0]) for line in trace.read_text().splitlines())
-    assert tried == {number: 2 if number in (5, 11) else 1 for number in range(20)}
+    assert tried == {number: times if number in (5, 11) else 1 for number in range(20)}
 
 
 def test_in_a_pool_that_breaks_as_a_whole_the_guilty_one_is_found(tmp_path, counting, require_exact):
@@ -120,9 +121,9 @@ def test_in_a_pool_that_breaks_as_a_whole_the_guilty_one_is_found(tmp_path, coun
     path = tmp_path / "s.sqlite"
     with store_for(path, counting(20, kills=[5, 6], seconds=0.02)) as store:
         drive(store, pools(2), attempts=2)
-        assert [(t.key, t.count, t.aside) for t in store.troubles()] == [("n5", 2, True), ("n6", 2, True)]
+        assert [(t.key, t.count, t.aside) for t in store.troubles()] == [("n5", 6, True), ("n6", 6, True)]
         charged = store.connection.execute("SELECT slice, count FROM attempts ORDER BY slice").fetchall()
-    assert charged == [(5, 2), (6, 2)]
+    assert charged == [(5, 6), (6, 6)]
     require_exact(path, 20, missing=(5, 6))
 
 
@@ -204,6 +205,20 @@ def test_slices_of_an_executor_that_is_lost_are_computed_again_and_not_charged(
         assert store.troubles() == []
     assert lossy.losses > 5
     require_exact(tmp_path / "s.sqlite", 60)
+
+
+def test_an_executor_that_takes_nothing_is_told(tmp_path, counting):
+    """Where no process can be started, for example."""
+
+    class Refusing(ThreadPoolExecutor):
+        def submit(self, *_args):
+            raise OSError("no more processes")
+
+    with (
+        store_for(tmp_path / "s.sqlite", counting(5)) as store,
+        pytest.raises(UnfinishedError, match="takes no slices: no more processes; what was computed is kept"),
+    ):
+        drive(store, [executor_lane(lambda: Refusing(1), 1)], reach=0.6)
 
 
 def unreachable(times):

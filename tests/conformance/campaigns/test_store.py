@@ -216,6 +216,23 @@ def test_a_truncated_store_is_refused(whole, part):
     assert "is damaged, and nothing in it was changed" in require_refused(whole)
 
 
+def test_a_store_that_lost_its_content_beside_its_log_is_refused(tmp_path, counting):
+    """SQLite takes the log for an old one, and deletes it."""
+    path = tmp_path / "s.sqlite"
+    campaign = counting(12)
+    with store_for(path, campaign) as store:
+        store.add([answer(2)])
+        shutil.copy(f"{path}-wal", tmp_path / "log")
+    path.write_bytes(b"")
+    log = shutil.copy(tmp_path / "log", f"{path}-wal")
+    before = (tmp_path / "log").read_bytes()
+    with pytest.raises(RequestError, match="it is empty, and its log is not"), store_for(path, campaign):
+        pass
+    assert path.read_bytes() == b""
+    with open(log, "rb") as kept:  # noqa: PTH123 -- a text that shutil gave
+        assert kept.read() == before
+
+
 @pytest.mark.parametrize(
     ("statement", "sentence"),
     [
