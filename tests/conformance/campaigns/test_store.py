@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import sqlite3
@@ -80,6 +81,9 @@ def test_a_late_answer_to_what_was_set_aside_counts(store):
         store.charge(4, "reason", 2)
     assert store.add([answer(4)]) == 1
     assert (store.totals().done, store.totals().aside, store.troubles()) == (1, 0, [])
+    with open_store(store.path) as examined:
+        assert examined.totals().done == 1
+    assert store.retry() == 0
 
 
 def test_what_is_done_is_charged_nothing(store):
@@ -262,14 +266,14 @@ def test_a_store_that_contradicts_itself_is_refused(whole, statement, sentence):
 
 def test_a_damaged_store_is_not_written_by_the_log_of_a_killed_driver(tmp_path, counting):
     """What SQLite would put into the file when the last reader closes it."""
-    path, copy = tmp_path / "s.sqlite", tmp_path / "copy.sqlite"
+    path, copy, whole = (tmp_path / f"{name}.sqlite" for name in ("s", "copy", "whole"))
     with store_for(path, counting(40)):
         pass
     with store_for(path) as store:
         store.add([answer(number) for number in range(30)])
-        for suffix in ("", "-wal"):
-            shutil.copy(f"{path}{suffix}", f"{copy}{suffix}")
-    with open_store(copy) as store:
+        for other, suffix in itertools.product((copy, whole), ("", "-wal")):
+            shutil.copy(f"{path}{suffix}", f"{other}{suffix}")
+    with open_store(whole) as store:
         assert values(store) == list(range(30))
     content = copy.read_bytes()
     copy.write_bytes(content.replace(b'"number":17', b'"number":18'))
