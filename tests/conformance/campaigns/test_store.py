@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shutil
 import sqlite3
 from contextlib import closing
 
+import psutil
 import pytest
 
 from softcert.conformance.campaigns import drivers
@@ -331,9 +333,17 @@ def test_a_driver_that_is_gone_is_dead_at_once(store):
     assert claimed(store, ours, 5) == [0, 1, 2, 3, 4]
 
 
+def test_a_process_is_known_by_its_number_and_its_start():
+    number, started = drivers.process(os.getpid()).split()
+    assert int(number) == os.getpid()
+    since_boot = psutil.Process().create_time() - psutil.boot_time()
+    assert int(started) / os.sysconf("SC_CLK_TCK") == pytest.approx(since_boot, abs=1.5)
+    assert drivers.process(999_999_999) == ""
+
+
 def test_a_driver_whose_number_went_to_another_process_is_dead(store):
     gone = drivers.join(store, 1)
-    store.connection.execute("UPDATE drivers SET process = process || '7' WHERE id = ?", (gone,))
+    store.connection.execute("UPDATE drivers SET process = ? WHERE id = ?", (f"{os.getpid()} 1", gone))
     (driver,) = drivers.drivers(store)
     assert drivers.Watch().is_dead(driver)
 
