@@ -21,9 +21,9 @@ from softcert.backends.convert import NotAnArrayError, as_result, present, same_
 from softcert.backends.device_clock import replayed
 from softcert.backends.exception_text import UnsupportedError, call_foreign
 from softcert.backends.guarded import guarded
-from softcert.backends.ops import OPERANDS, REDUCING_OPS, ROW_OPTIONS
+from softcert.backends.ops import ONE_A_ROW, OPERANDS, REDUCING_OPS, ROW_OPTIONS, operand_dtype, without_axis
 from softcert.backends.signature import Form, Role, read_forms
-from softcert.backends.types import Array
+from softcert.backends.types import Array, as_dtype
 
 
 @dataclass
@@ -99,7 +99,7 @@ class AdaptedKernel:
         form, arrays = plan
         given: dict[Role, Any] = {k: present(operand, arrays) for k, operand in enumerate(operands)}
         given["axis"] = axis
-        given.update({**ROW_OPTIONS.get(self.op, {}), **options})
+        given.update({**ROW_OPTIONS.get(self.op, {}), **options, "reduction": "none"})
         buffer = _buffer(operands[0], axis, self.op) if form.has("out") else None
         if buffer is not None:
             given["out"] = present(buffer, arrays)
@@ -152,7 +152,10 @@ class AdaptedKernel:
         moved = operands
         if axis not in (-1, operands[0].ndim - 1):
             # What lies apart in memory by our doing alone is not the function's to cope with.
-            moved = tuple(np.ascontiguousarray(np.moveaxis(operand, axis, -1)) for operand in operands)
+            moved = tuple(
+                operand if name in ONE_A_ROW else np.ascontiguousarray(np.moveaxis(operand, axis, -1))
+                for name, operand in zip(OPERANDS[self.op], operands, strict=True)
+            )
         shape = moved[0].shape
         only = self._only_rank(plan, len(shape), moved[0].dtype)
         if only is None:
@@ -161,14 +164,15 @@ class AdaptedKernel:
             result = self._by_rows(plan, moved, options)
         else:
             rows = (1,) * (only - 2) + (math.prod(shape[:-1]), shape[-1])
-            result = self._invoke(plan, tuple(o.reshape(rows) for o in moved), options=options)
+            flat = tuple(o.reshape(rows if o.ndim == len(shape) else rows[:-1]) for o in moved)
+            result = self._invoke(plan, flat, options=options)
             result = result.reshape(shape[:-1] + result.shape[only - 1 :])
         return np.moveaxis(result, -1, axis) if result.shape == shape else result
 
     def _only_rank(self, plan: tuple[Form, str], rank: int, dtype: np.dtype[Any]) -> int | None:
         """The number of dimensions that the function insists on, if it is not `rank`."""
         vectors, matrices = (self._takes(plan, k, dtype) for k in (1, 2))
-        if vectors:
+        if vectors and (rank < 3 or not ONE_A_ROW & set(OPERANDS[self.op])):
             return None if matrices or rank == 1 else 1
         candidates = (2,) if matrices else (3, 4)
         if self._takes(plan, rank, dtype):
@@ -180,7 +184,7 @@ class AdaptedKernel:
     ) -> Array:
         batch, length = operands[0].shape[:-1], operands[0].shape[-1]
         results = [
-            self._invoke(plan, tuple(operand[index] for operand in operands), options=options)
+            self._invoke(plan, tuple(np.asarray(operand[index]) for operand in operands), options=options)
             for index in np.ndindex(batch)
         ]
         if not results:
@@ -201,24 +205,28 @@ class AdaptedKernel:
 
 def _buffer(operand: Array, axis: int, op: str) -> Array:
     """An output buffer full of NaN, so that an element left unwritten shows."""
-    shape = np.delete(operand.shape, axis) if op in REDUCING_OPS else operand.shape
+    shape = without_axis(operand.shape, axis) if op in REDUCING_OPS else operand.shape
     return np.full(shape, np.nan, dtype=operand.dtype)
 
 
 def _of_nothing(result: Array, shape: tuple[int, ...], axis: int, op: str) -> Array:
     """The empty result in the shape that it has for operands of a shape, if it can have it."""
-    expected = tuple(np.delete(shape, axis)) if op in REDUCING_OPS else shape
+    expected = without_axis(shape, axis) if op in REDUCING_OPS else shape
     return result.reshape(expected) if math.prod(expected) == 0 else result
 
 
 #: Harmless numbers: near 0, no ties, exact in every format; and probabilities that sum to 1.
 _LOGITS = (0.5, -1.0, 1.5, 0.25, 1.0, -0.5, 0.75, -0.25)
 _WEIGHTS = (0.125, 0.5, 0.25, 0.125, 0.25, 0.125, 0.125, 0.5)
+_PROBED = {"x": _LOGITS, "y": _WEIGHTS, "dy": _LOGITS, "dx": _LOGITS, "target": (1, 2), "dloss": (0.5, -1.0)}
 
 
 def _probe(op: str, rank: int, dtype: np.dtype[Any]) -> tuple[Array, ...]:
     """Fresh operands of an op with so many dimensions, four elements along the last."""
-    count = 4 if rank == 1 else 8
-    shape = (4,) if rank == 1 else (2,) + (1,) * (rank - 2) + (4,)
-    rows = {"x": _LOGITS, "y": _WEIGHTS, "dy": _LOGITS, "dx": _LOGITS}
-    return tuple(np.array(rows[name][:count]).astype(dtype).reshape(shape) for name in OPERANDS[op])
+    whole = (4,) if rank == 1 else (2,) + (1,) * (rank - 2) + (4,)
+    operands = []
+    for name in OPERANDS[op]:
+        shape = without_axis(whole, -1) if name in ONE_A_ROW else whole
+        numbers = np.array(_PROBED[name][: math.prod(shape)])
+        operands.append(numbers.astype(as_dtype(operand_dtype(name, dtype.name))).reshape(shape))
+    return tuple(operands)

@@ -1,7 +1,8 @@
 """Calls in the one form that subjects of other languages take: C order, last axis, every axis there.
 
-Ops of rows go on arrays (rows, n). Attention goes on (batch, heads, queries, features) and the like, its
-mask spread over all of (batch, heads, queries, keys); merges on (rows, columns) and (rows,).
+Ops of rows go on arrays (rows, n), and (rows,) of what a row has one of. Attention goes on (batch, heads,
+queries, features) and the like, its mask spread over all of (batch, heads, queries, keys); merges on
+(rows, columns) and (rows,).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from softcert.backends.ops import (
     ATTENTION_OPS,
     AXES,
     DTYPES,
+    ONE_A_ROW,
     OPERANDS,
     REDUCING_OPS,
     RESULTS,
@@ -123,12 +125,16 @@ def pose(op: str, operands: Sequence[Array], **params: Any) -> tuple[Problem, li
 def _pose_rows(
     op: str, dtype: str, operands: Sequence[Array], axis: int = -1, **options: float
 ) -> tuple[Problem, list[Shape]]:
-    moved = [np.moveaxis(operand, axis, -1) for operand in operands]
-    *batch, n = moved[0].shape
+    *batch, n = np.moveaxis(operands[0], axis, -1).shape
     rows = math.prod(batch)
-    given = tuple(np.ascontiguousarray(operand).reshape(rows, n) for operand in moved)
+    given = tuple(
+        np.ascontiguousarray(operand).reshape(rows)
+        if name in ONE_A_ROW
+        else np.ascontiguousarray(np.moveaxis(operand, axis, -1)).reshape(rows, n)
+        for name, operand in zip(OPERANDS[op], operands, strict=True)
+    )
     reduced = op in REDUCING_OPS
-    params = {name: float(options.get(name, usual)) for name, usual in ROW_OPTIONS.get(op, {}).items()}
+    params = {name: type(usual)(options.get(name, usual)) for name, usual in ROW_OPTIONS.get(op, {}).items()}
     results = ((op, dtype, (rows,) if reduced else (rows, n)),)
     return Problem(op, dtype, given, results, params), [tuple(batch) if reduced else (*batch, n)]
 

@@ -76,6 +76,37 @@ def entmax_vjp(y: Array, dy: Array, axis: int = -1, alpha: float = 1.5) -> Array
     return _rounded(reference.entmax_vjp, y, dy, axis=axis, alpha=alpha)
 
 
+def cross_entropy(
+    x: Array,
+    target: Array,
+    *,
+    axis: int = -1,
+    label_smoothing: float = 0.0,
+    ignore_index: int = -100,
+    z_loss: float = 0.0,
+) -> Array:
+    """Cross-entropy of each row's logits with its target, correctly rounded; of target's shape, x's dtype."""
+    if target.size == 0:
+        return np.empty(target.shape, x.dtype)
+    options = {"label_smoothing": label_smoothing, "ignore_index": ignore_index, "z_loss": z_loss}
+    return _rounded(reference.cross_entropy, x, target, axis=axis, **options)
+
+
+def cross_entropy_vjp(
+    x: Array,
+    target: Array,
+    dloss: Array,
+    *,
+    axis: int = -1,
+    label_smoothing: float = 0.0,
+    ignore_index: int = -100,
+    z_loss: float = 0.0,
+) -> Array:
+    """Gradient of cross-entropy by the logits at cotangents dloss, correctly rounded; shaped as x."""
+    options = {"label_smoothing": label_smoothing, "ignore_index": ignore_index, "z_loss": z_loss}
+    return _rounded(reference.cross_entropy_vjp, x, target, dloss, axis=axis, **options)
+
+
 def attention(
     q: Array,
     k: Array,
@@ -151,6 +182,8 @@ def certified_backend() -> Backend:
             "sparsemax_vjp": sparsemax_vjp,
             "entmax": entmax,
             "entmax_vjp": entmax_vjp,
+            "cross_entropy": cross_entropy,
+            "cross_entropy_vjp": cross_entropy_vjp,
             "attention": attention,
             "attention_lse": attention_lse,
             "attention_vjp": attention_vjp,

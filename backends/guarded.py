@@ -154,7 +154,7 @@ def _without_repeats(array: Array) -> Array:
     """The array cut to length 1 along every axis along which its bits do not differ."""
     if array.size == 0:
         return array
-    bits = np.ascontiguousarray(array).view(np.dtype(f"u{array.dtype.itemsize}"))
+    bits = np.asarray(array, order="C").view(np.dtype(f"u{array.dtype.itemsize}"))
     for axis in range(array.ndim):
         first = bits.take([0], axis=axis)
         if bits.shape[axis] > 1 and np.array_equal(bits, np.broadcast_to(first, bits.shape)):

@@ -1,4 +1,4 @@
-"""Operands of attention that no kernel should mind, to find out what one takes."""
+"""Operands that no kernel should mind, to find out what one takes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,27 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from softcert.backends.ops import AXES, OPERANDS, operand_dtypes, takes_scores
+from softcert.backends.ops import (
+    AXES,
+    INTEGERS,
+    ONE_A_ROW,
+    OPERANDS,
+    operand_dtypes,
+    takes_scores,
+    without_axis,
+)
 from softcert.backends.types import Array, as_dtype
+
+
+def row_operands(op: str, x: Array, axis: int = -1) -> tuple[Array, ...]:
+    """Operands of an op of rows: x in each place, or classes in turn and its first numbers."""
+    shape = without_axis(x.shape, axis)
+    order = np.arange(math.prod(shape))
+    classes = (order % max(x.shape[axis], 1)).reshape(shape)
+    numbers = x.reshape(-1)[: order.size].reshape(shape)
+    return tuple(
+        classes if name in INTEGERS else numbers if name in ONE_A_ROW else x for name in OPERANDS[op]
+    )
 
 
 def attention_operands(

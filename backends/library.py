@@ -229,5 +229,6 @@ def _argument_types(op: str) -> list[Any]:
     arrays = [ctypes.c_void_p] * (len(OPERANDS[op]) + len(RESULTS.get(op, (op,))))
     if takes_scores(op):
         return [ctypes.c_int32, ctypes.POINTER(_AttentionCall), *arrays]
-    options = [ctypes.c_double] * len(ROW_OPTIONS.get(op, ()))
+    usual = ROW_OPTIONS.get(op, {}).values()
+    options = [ctypes.c_int64 if isinstance(value, int) else ctypes.c_double for value in usual]
     return [ctypes.c_int32, ctypes.c_int64, ctypes.c_int64, *options, *arrays]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from softcert.backends import numpy_attention, numpy_sparse, numpy_standard
+from softcert.backends import numpy_attention, numpy_cross_entropy, numpy_sparse, numpy_standard
 from softcert.backends.contract import Contract
 from softcert.backends.numpy_rounding import narrow, widen
 from softcert.backends.ops import DTYPES
@@ -144,7 +144,7 @@ def naive_logsumexp(x: Array, axis: int = -1) -> Array:
 
 
 def numpy_backend() -> Backend:
-    """Backend `numpy`: the safe kernels here, in `numpy_sparse` and in `numpy_attention`, in every dtype."""
+    """Backend `numpy`: the safe kernels here and in the modules beside this one, in every dtype."""
     return Backend(
         name="numpy",
         ops={
@@ -157,6 +157,8 @@ def numpy_backend() -> Backend:
             "sparsemax_vjp": numpy_sparse.sparsemax_vjp,
             "entmax": numpy_sparse.entmax,
             "entmax_vjp": numpy_sparse.entmax_vjp,
+            "cross_entropy": numpy_cross_entropy.cross_entropy,
+            "cross_entropy_vjp": numpy_cross_entropy.cross_entropy_vjp,
             "attention": numpy_attention.attention,
             "attention_lse": numpy_attention.attention_lse,
             "attention_vjp": numpy_attention.attention_vjp,

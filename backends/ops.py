@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-#: The operands of each op, in the order in which a kernel takes them. Those of an op of rows are all of
-#: one shape (..., n, ...) along `axis`; those of attention have the axes that `AXES` names.
+#: The operands of each op, in the order in which a kernel takes them. Those of an op of rows are of one shape
+#: (..., n, ...) along `axis`, but those of `ONE_A_ROW`; those of attention have the axes that `AXES` names.
 OPERANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "softmax": ("x",),
@@ -18,6 +18,8 @@ OPERANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "sparsemax_vjp": ("y", "dy"),
         "entmax": ("x",),
         "entmax_vjp": ("y", "dy"),
+        "cross_entropy": ("x", "target"),
+        "cross_entropy_vjp": ("x", "target", "dloss"),
         "attention": ("q", "k", "v"),
         "attention_lse": ("q", "k", "v"),
         "attention_vjp": ("q", "k", "v", "out", "lse", "dout"),
@@ -37,10 +39,24 @@ RESULTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 ATTENTION_OPS: tuple[str, ...] = tuple(RESULTS)
 ROW_OPS: tuple[str, ...] = tuple(op for op in OPS if op not in RESULTS)
 #: Those whose result lacks `axis`.
-REDUCING_OPS: frozenset[str] = frozenset({"logsumexp"})
-#: Keywords of the ops of rows that change what is computed, with the value that goes without saying.
+REDUCING_OPS: frozenset[str] = frozenset({"logsumexp", "cross_entropy"})
+#: Operands of ops of rows that lack `axis`: one number a row.
+ONE_A_ROW: frozenset[str] = frozenset({"target", "dloss"})
+#: Operands that are integers, whatever the dtype of the others is.
+INTEGERS: frozenset[str] = frozenset({"target"})
+_OF_LOSSES: Mapping[str, float] = MappingProxyType(
+    {"label_smoothing": 0.0, "ignore_index": -100, "z_loss": 0.0}
+)
+#: Keywords of the ops of rows that change what is computed, with the value that goes without saying; one that
+#: is an integer there always is.
 ROW_OPTIONS: Mapping[str, Mapping[str, float]] = MappingProxyType(
-    {"softmax": {"beta": 1.0}, "entmax": {"alpha": 1.5}, "entmax_vjp": {"alpha": 1.5}}
+    {
+        "softmax": {"beta": 1.0},
+        "entmax": {"alpha": 1.5},
+        "entmax_vjp": {"alpha": 1.5},
+        "cross_entropy": _OF_LOSSES,
+        "cross_entropy_vjp": _OF_LOSSES,
+    }
 )
 #: The last axes of each array of attention: H heads of q and G of k and v, L queries, S keys, D features,
 #: E columns of v. Axes before these are batches, alike in all arrays; an array without batches may lack
@@ -76,12 +92,20 @@ def lse_dtype(dtype: str) -> str:
 
 def operand_dtype(name: str, dtype: str) -> str:
     """Dtype of an operand or result of an op on arrays of `dtype`."""
+    if name in INTEGERS:
+        return "int64"
     return lse_dtype(dtype) if name.startswith("lse") else dtype
 
 
 def operand_dtypes(op: str, dtype: str) -> tuple[str, ...]:
     """Dtypes of the operands of an op, where the first is of `dtype`."""
     return tuple(operand_dtype(name, dtype) for name in OPERANDS[op])
+
+
+def without_axis(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    """The shape of one number a row of an array."""
+    place = axis % len(shape)
+    return shape[:place] + shape[place + 1 :]
 
 
 def takes_scores(op: str) -> bool:

@@ -88,6 +88,7 @@ REGISTERED: Mapping[str, Registered] = MappingProxyType(
         "numpy-standard": Registered("numpy_standard:standard_backend", ("numpy",), _NUMPY),
         "numpy-two-pass": Registered("numpy_two_pass:two_pass_backend", ("numpy",), _NUMPY),
         "onnxruntime": Registered("onnxruntime_:onnxruntime_backend", ("onnxruntime", "onnx"), _PEERS),
+        "optax": Registered("optax_:optax_backend", ("optax", "jax"), _PEERS, slow=True),
         "scipy": Registered("scipy_:scipy_backend", ("scipy",), _PEERS),
         "sklearn": Registered("sklearn_:sklearn_backend", ("sklearn",), _PEERS, "scikit-learn"),
         "torch": Registered("torch_:torch_backend", ("torch",), _TORCH),

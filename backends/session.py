@@ -19,7 +19,7 @@ from softcert.backends.convert import NotAnArrayError, as_results, same_bits, wa
 from softcert.backends.device_clock import ticking
 from softcert.backends.exception_text import call_foreign, describe_exception, raised_by_subject
 from softcert.backends.guarded import GuardedOperand, poison_free_memory
-from softcert.backends.ops import REDUCING_OPS
+from softcert.backends.ops import REDUCING_OPS, without_axis
 from softcert.backends.program import ProgramLostError
 from softcert.backends.types import Array, Backend, Call, Failure, Kernel, Output, Reply
 
@@ -152,7 +152,7 @@ def _result_sizes(call: Call) -> set[int]:
     """Bytes of results that are not as large as an operand."""
     first = call.operands[0]
     if call.op in REDUCING_OPS:
-        return {first.nbytes // max(first.shape[int(call.params["axis"])], 1)}
+        return {math.prod(without_axis(first.shape, int(call.params["axis"]))) * first.itemsize}
     if call.op not in {"attention", "attention_lse"}:
         return set()
     rows = math.prod(first.shape[:-1])

@@ -17,6 +17,9 @@ AXIS_NAMES = ("axis", "dim")
 #: Other names of operands, for functions that take them in another order.
 _ALIASES: Mapping[str, frozenset[str]] = MappingProxyType(
     {
+        "x": frozenset({"x", "logits", "input", "scores", "z"}),
+        "target": frozenset({"target", "targets", "label", "labels", "t", "y_true"}),
+        "dloss": frozenset({"dloss", "grad", "grad_output", "dout", "cotangent", "ct", "dy"}),
         "y": frozenset({"y", "output", "p", "probs", "probabilities"}),
         "dy": frozenset({"dy", "grad", "grad_output", "dout", "cotangent", "ct"}),
         "dx": frozenset({"dx", "tangent", "direction", "xdot"}),
@@ -26,7 +29,8 @@ _ALIASES: Mapping[str, frozenset[str]] = MappingProxyType(
 _OPTION_NAMES = frozenset(chain.from_iterable(ROW_OPTIONS.values()))
 _POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 
-#: What an argument is: the operand of that place, or "axis", "out", "default" or an option of the op.
+#: What an argument is: the operand of that place, or "axis", "out", "default", "reduction" or an option of
+#: the op.
 Role = int | str
 
 
@@ -91,7 +95,7 @@ def _roles(named: Sequence[Parameter], op: str, *, variadic: bool) -> dict[str, 
     if axis is not None:
         roles[axis] = "axis"
     names = {p.name for p in named}
-    roles |= {option: option for option in ROW_OPTIONS.get(op, ()) if option in names}
+    roles |= {option: option for option in (*ROW_OPTIONS.get(op, ()), *_reductions(op)) if option in names}
     if any(p.name == "out" and p.default is Parameter.empty for p in named):
         roles["out"] = "out"
     others = [p for p in named if p.name not in roles and p.name not in (*AXIS_NAMES, *_OPTION_NAMES)]
@@ -100,6 +104,11 @@ def _roles(named: Sequence[Parameter], op: str, *, variadic: bool) -> dict[str, 
         if parameter.default is Parameter.empty and parameter.name not in roles:
             raise SubjectError(f"it requires an argument {parameter.name!r} that {op} does not have")
     return roles
+
+
+def _reductions(op: str) -> tuple[str, ...]:
+    """What losses call the keyword by which they are told to give each row its own, as "none"."""
+    return ("reduction",) if "target" in OPERANDS[op] else ()
 
 
 def _operands(others: Sequence[Parameter], op: str, *, variadic: bool) -> dict[str, Role]:

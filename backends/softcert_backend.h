@@ -79,6 +79,18 @@ SOFTCERT_EXPORT int softcert_entmax(int32_t dtype, int64_t rows, int64_t n, doub
 SOFTCERT_EXPORT int softcert_entmax_vjp(int32_t dtype, int64_t rows, int64_t n, double alpha,
                                         const void *y, const void *dy, void *dx);
 
+/* Cross-entropy of rows of logits, whose targets (rows) are int64 and lie in 0 .. n - 1 or are ignore_index:
+ * loss = (1 - s) (lse - x_t) + (s / n) sum_j (lse - x_j) + z lse^2, an array (rows) of the dtype of x; 0 where
+ * the target is ignored. s is label_smoothing, z is z_loss. UNSUPPORTED is an answer to any of the options. */
+SOFTCERT_EXPORT int softcert_cross_entropy(int32_t dtype, int64_t rows, int64_t n, double label_smoothing,
+                                           int64_t ignore_index, double z_loss,
+                                           const void *x, const void *target, void *loss);
+/* dx = its gradient times dloss (rows): dloss (p_j (1 + 2 z lse) - (1 - s) [j = t] - s / n). */
+SOFTCERT_EXPORT int softcert_cross_entropy_vjp(int32_t dtype, int64_t rows, int64_t n,
+                                               double label_smoothing, int64_t ignore_index, double z_loss,
+                                               const void *x, const void *target, const void *dloss,
+                                               void *dx);
+
 /* --- attention ------------------------------------------------------------------------------------- */
 
 enum { SOFTCERT_MASK_NONE = 0, SOFTCERT_MASK_BOOLEAN = 1, SOFTCERT_MASK_ADDITIVE = 2 };

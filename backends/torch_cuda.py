@@ -11,18 +11,19 @@ from softcert.backends.contract import Contract
 from softcert.backends.gpu import DEVICE, start
 from softcert.backends.ops import DTYPES
 from softcert.backends.torch_ import softmax_ops
+from softcert.backends.torch_losses import cross_entropy_ops
 from softcert.backends.torch_sdpa import autograd, forward
 from softcert.backends.types import Backend
 
 
 def cuda_backend() -> Backend:
-    """Backend `torch-cuda`: the softmax kernels, forward and backward."""
+    """Backend `torch-cuda`: the kernels of softmax and of cross-entropy, forward and backward."""
     import torch
 
     start()
     return Backend(
         name="torch-cuda",
-        ops=softmax_ops(DEVICE),
+        ops={**softmax_ops(DEVICE), **cross_entropy_ops(DEVICE)},
         dtypes=DTYPES,
         contract=Contract(),
         versions={"torch": torch.__version__},

@@ -52,7 +52,7 @@ class Backend:
     ----------
     name : how reports call it.
     ops : kernels by op name; each takes ndarrays, and `axis` and the keywords of `ROW_OPTIONS`, or those of
-        attention; an attribute `options` of the kernel may name fewer.
+        attention, or as many of them as its attribute `options` or else its signature names.
     dtypes : the dtypes that it declares to take.
     contract : its promises.
     beta : whether its softmax takes an inverse temperature.
@@ -83,8 +83,8 @@ class Call:
     Attributes
     ----------
     op : a key of `OPERANDS`.
-    operands : one array per operand of the op; of one dtype and shape for the ops of rows, of the shapes
-        of `AXES` for those of attention, lse in the dtype of `lse_dtype`.
+    operands : one array per operand of the op; of one dtype and shape for the ops of rows, but for those of
+        `ONE_A_ROW`; of the shapes of `AXES` for those of attention. Dtypes are those of `operand_dtype`.
     params : keywords of the kernel: `axis` always; of `ROW_OPTIONS`, `scale` and `causal` those that are not
         the default.
     mask : of attention; booleans or numbers that are added to scores.

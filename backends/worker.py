@@ -6,6 +6,7 @@ It imports nothing of softcert but this room, so that no oracle shares a process
 from __future__ import annotations
 
 import faulthandler
+import inspect
 import os
 import platform
 import resource
@@ -114,8 +115,15 @@ def description_of(backend: Backend) -> dict[str, Any]:
 
 
 def options_of(op: str, kernel: Kernel) -> tuple[str, ...]:
-    """Which keywords of its op a kernel takes: all, where it says nothing of them."""
-    return tuple(getattr(kernel, "options", options_known(op)))
+    """Which keywords of its op a kernel takes: those that it says, or that its signature has."""
+    if hasattr(kernel, "options"):
+        return tuple(kernel.options)
+    try:
+        parameters = inspect.signature(kernel).parameters
+    except (TypeError, ValueError):
+        return options_known(op)
+    anything = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    return tuple(name for name in options_known(op) if anything or name in parameters)
 
 
 def machine_facts() -> dict[str, str]:

@@ -15,6 +15,7 @@ from softcert.backends import Description
 from softcert.backends.contract import Contract
 from softcert.backends.ops import ATTENTION_OPS, REDUCING_OPS, order_of
 from softcert.backends.types import Call
+from softcert.conformance.bounds import cross_entropy as loss_bounds
 from softcert.conformance.bounds import entmax as entmax_bounds
 from softcert.conformance.bounds import softmax as bounds
 from softcert.conformance.bounds.arithmetic import Arithmetic, arithmetic
@@ -158,6 +159,21 @@ def _sparse_product_bound(context: Context, call: Call) -> Float:
     return entmax_bounds.entmax_vjp_bound(*_numbers(call), order_of(call.op, call.params), context.arithmetic)
 
 
+def _loss_bound(context: Context, call: Call) -> Float:
+    return loss_bounds.cross_entropy_bound(_losses(context, call), context.arithmetic)
+
+
+def _loss_product_bound(context: Context, call: Call) -> Float:
+    dloss = call.operands[2].astype(np.float64)[..., np.newaxis]
+    return loss_bounds.cross_entropy_vjp_bound(_losses(context, call), dloss, context.arithmetic)
+
+
+def _losses(context: Context, call: Call) -> loss_bounds.Losses:
+    options: dict[str, Any] = {name: value for name, value in call.params.items() if name != "axis"}
+    x = rows_last(call.operands[0], int(call.params["axis"])).astype(np.float64)
+    return loss_bounds.losses_of(x, call.operands[1], any_order=not context.arithmetic.division, **options)
+
+
 def _numbers(call: Call) -> tuple[Float, Float]:
     y, dy = (rows_last(a, int(call.params["axis"])).astype(np.float64) for a in call.operands)
     return y, dy
@@ -173,6 +189,8 @@ _ABSOLUTE: Mapping[str, Callable[[Context, Call], Float]] = {
     "sparsemax_vjp": _sparse_product_bound,
     "entmax": _sparse_bound,
     "entmax_vjp": _sparse_product_bound,
+    "cross_entropy": _loss_bound,
+    "cross_entropy_vjp": _loss_product_bound,
 }
 
 

@@ -27,6 +27,8 @@ LOGIT_OPS = (*FORWARD_OPS, *SPARSE_OPS)
 PRODUCT_OPS = (*DERIVATIVE_OPS, *SPARSE_DERIVATIVE_OPS)
 #: Ops of an order alpha; that of sparsemax is 2.
 ORDERED_OPS = (*SPARSE_OPS, *SPARSE_DERIVATIVE_OPS)
+#: Ops of a loss, whose second operand is a class a row.
+LOSS_OPS = ("cross_entropy", "cross_entropy_vjp")
 #: Those whose result is a probability vector.
 SIMPLEX_OPS = ("softmax", *SPARSE_OPS)
 #: Every op that acts on each row alone, for clauses that look at rows.
@@ -77,7 +79,12 @@ class Seedling:
     @property
     def attends(self) -> bool:
         """Whether the operands are attention's, which has three or more of them."""
-        return len(self.operands) > 2
+        return len(self.operands) > 2 and not self.labelled
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the operands are a loss's: logits, a class a row, and for a gradient a cotangent a row."""
+        return len(self.operands) > 1 and self.operands[1].dtype.kind == "i"
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numba
 
 from softcert.backends.contract import Contract
-from softcert.backends.numba_ import attention, softmax
+from softcert.backends.numba_ import attention, cross_entropy, softmax
 from softcert.backends.ops import DTYPES
 from softcert.backends.types import Backend
 
@@ -24,6 +24,8 @@ def numba_backend() -> Backend:
             "sparsemax_vjp": softmax.sparsemax_vjp,
             "entmax": softmax.entmax,
             "entmax_vjp": softmax.entmax_vjp,
+            "cross_entropy": cross_entropy.cross_entropy,
+            "cross_entropy_vjp": cross_entropy.cross_entropy_vjp,
             "attention": attention.attention,
             "attention_lse": attention.attention_lse,
             "attention_vjp": attention.attention_vjp,

@@ -64,7 +64,8 @@ def _threshold(z: Any, power: float) -> float:
                 slope += share / (v - low)
         further = low + (total - 1.0) / (power * slope)
         if not further > low:
-            break
+            # The first sums are many times 1, and so may have gone too far by many times their last digit.
+            return further
         low = further
     return low
 

@@ -9,12 +9,14 @@ import numpy as np
 from softcert.conformance.context import Context
 from softcert.conformance.inputs.families import FAMILIES, make_row, to_dtype
 from softcert.conformance.inputs.growing import from_rows, one_call, operands_from, stack, sweep
+from softcert.conformance.inputs.losses import optioned_losses
 from softcert.conformance.inputs.sparse import supports
 from softcert.conformance.inputs.strategies import seedlings
 from softcert.conformance.judging.judge import judge_values
 from softcert.conformance.spec import (
     ALL_OPS,
     LOGIT_OPS,
+    LOSS_OPS,
     ORDERED_OPS,
     PRODUCT_OPS,
     Clause,
@@ -48,6 +50,8 @@ def _families(context: Context) -> Iterator[Seedling]:
                 yield Seedling(operands_from(context, x, n), family=family)
     if context.op in ORDERED_OPS:
         yield from supports(context)
+    if context.op in LOSS_OPS:
+        yield from optioned_losses(context)
     if context.beta and context.op == "softmax":
         for beta in _BETAS:
             for family, n in (("normal", 9), ("gap-sweep", 37), ("offset-up", 5)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from softcert.conformance.judging.judge import judge_values
 from softcert.conformance.model import Judgement, Trial
 from softcert.conformance.spec import ALL_OPS, PRODUCT_OPS, Clause, Seedling
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 
 def _grow(seedling: Seedling, context: Context) -> Trial | None:
     n = seedling.operands[0].shape[-1]
@@ -25,9 +29,18 @@ def _grow(seedling: Seedling, context: Context) -> Trial | None:
         return None
     seed = int(seedling.extra.get("seed", 0))
     order = np.random.default_rng(seed).permutation(n) if seed else np.arange(n)[::-1]
-    moved = tuple(np.ascontiguousarray(a[..., order]) for a in seedling.operands)
+    moved = _permuted(seedling, order)
     calls = call_of(seedling, context), call_of(seedling, context, moved)
     return trial_of(seedling, *calls, relation={"seed": seed})
+
+
+def _permuted(seedling: Seedling, order: NDArray[np.intp]) -> tuple[Array, ...]:
+    """Operands whose k-th element was the order[k]-th; a class goes where its logit goes."""
+    if not seedling.labelled:
+        return tuple(np.ascontiguousarray(a[..., order]) for a in seedling.operands)
+    x, target, *rest = seedling.operands
+    classes = np.where((target >= 0) & (target < len(order)), np.argsort(order)[target % len(order)], target)
+    return (np.ascontiguousarray(x[..., order]), classes.astype(target.dtype), *rest)
 
 
 def _judge(trial: Trial, results: tuple[Array, ...], context: Context) -> Judgement:

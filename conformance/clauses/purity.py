@@ -131,18 +131,18 @@ def _same_rows(a: np.ndarray) -> np.ndarray:
 def _grow_state(seedling: Seedling, context: Context) -> Trial:
     """A row, others that differ from it a little or a lot, and the row again."""
     x = seedling.operands[0]
-    swapped = tuple(np.ascontiguousarray(a[..., ::-1]) for a in seedling.operands)
+    swapped = tuple(np.ascontiguousarray(a[..., ::-1]) if a.ndim == x.ndim else a for a in seedling.operands)
     first = call_of(seedling, context)
     others = [call_of(seedling, context, operands) for operands in (_nudged(seedling), swapped)]
     return trial_of(seedling, first, *others, first, relation={"n": int(x.shape[-1])})
 
 
 def _nudged(seedling: Seedling) -> tuple[np.ndarray, ...]:
-    """Operands that differ from the seedling's in the last place of each row of the last one."""
-    *others, last = seedling.operands
-    moved = last.copy()
+    """Operands that differ in the last place of each row of the last one; of a loss, of its logits."""
+    which = 0 if seedling.labelled else len(seedling.operands) - 1
+    moved = seedling.operands[which].copy()
     moved[..., -1] = moved[..., -1] * moved.dtype.type(0.5) + moved.dtype.type(0.25)
-    return (*others, moved)
+    return (*seedling.operands[:which], moved, *seedling.operands[which + 1 :])
 
 
 def _judge_state(trial: Trial, outputs: tuple[Output, ...], context: Context) -> Judgement:

@@ -10,8 +10,9 @@ from softcert.backends.ops import order_of
 from softcert.conformance.context import Context
 from softcert.conformance.inputs.families import to_dtype
 from softcert.conformance.inputs.growing import one_call
-from softcert.conformance.inputs.sparse import at_thresholds, orders
+from softcert.conformance.inputs.sparse import at_thresholds
 from softcert.conformance.inputs.strategies import seedlings
+from softcert.conformance.inputs.variants import variants
 from softcert.conformance.judging.judge import judge_values
 from softcert.conformance.spec import SPARSE_OPS, Clause, Seedling
 
@@ -22,7 +23,7 @@ _LEADS = (0.5, 0.9375, 1.0, 1.0625, 2.0, 100.0)
 
 
 def _supports(context: Context) -> Iterator[Seedling]:
-    for options in orders(context):
+    for options in variants(context):
         yield from at_thresholds(context, options)
         margin = 1.0 / (order_of(context.op, options) - 1.0)
         for lead in _LEADS:
@@ -32,7 +33,7 @@ def _supports(context: Context) -> Iterator[Seedling]:
 
 
 def _pairs(context: Context) -> Iterator[Seedling]:
-    for options in orders(context):
+    for options in variants(context):
         for t in (0.0, 2.0**-9, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.25, 2.0, 3.0, 16.0, 60.0):
             for pair in ((t, 0.0), (0.0, t), (-t, 0.0), (t / 2, -t / 2)):
                 x = to_dtype(np.asarray(pair), context.dtype)

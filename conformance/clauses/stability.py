@@ -21,6 +21,7 @@ from softcert.conformance.spec import (
     ATTENTION_FORWARD_OPS,
     DERIVATIVE_OPS,
     LOGIT_OPS,
+    LOSS_OPS,
     PRODUCT_OPS,
     Clause,
     Seedling,
@@ -58,7 +59,7 @@ def _with(context: Context, special: float) -> Iterator[Seedling]:
 
 def _planted(context: Context, x: np.ndarray, special: float) -> Seedling:
     if context.op not in PRODUCT_OPS:
-        return Seedling((x,), family=f"{special} planted")
+        return Seedling(operands_from(context, x, x.size), family=f"{special} planted")
     where = ~np.isfinite(x.astype(np.float64))
     y, dy = operands_from(context, np.where(where, as_dtype(context.dtype).type(0), x))
     return Seedling(
@@ -73,15 +74,15 @@ def _masked(context: Context) -> Iterator[Seedling]:
             for masked in (slice(None, n - kept), slice(kept, None)):
                 x = row.copy()
                 x[masked] = -np.inf
-                yield Seedling((x,), family="masked")
-                yield Seedling((np.stack([row, x]),), family="masked")
+                yield Seedling(operands_from(context, x, kept), family="masked")
+                yield Seedling(operands_from(context, np.stack([row, x]), kept), family="masked")
     for n in _LONG:
         row = make_row("normal", n, n, 1.0, context.dtype)
         for block in (b for b in _BLOCKS if b < n):
             for masked in (slice(None, block), slice(block, None), slice(block, 2 * block)):
                 x = row.copy()
                 x[masked] = -np.inf
-                yield Seedling((x,), family="masked blocks")
+                yield Seedling(operands_from(context, x, block), family="masked blocks")
     yield from _from(("masked", "masked-first"), context)
 
 
@@ -89,23 +90,26 @@ def _all_masked(context: Context) -> Iterator[Seedling]:
     dtype = as_dtype(context.dtype)
     for n in _LENGTHS:
         masked = np.full(n, -np.inf).astype(dtype)
-        yield Seedling((masked,), family="all -inf")
+        yield Seedling(operands_from(context, masked, n), family="all -inf")
         row = make_row("normal", n, n, 1.0, context.dtype)
-        yield Seedling((np.stack([masked, row, masked]),), family="all -inf")
+        yield Seedling(operands_from(context, np.stack([masked, row, masked]), n), family="all -inf")
 
 
 def _empty_batch(context: Context) -> Iterator[Seedling]:
-    dtype = as_dtype(context.dtype)
     for shape in ((0, 1), (0, 5), (2, 0, 3), (0, 3, 4)):
-        zero = np.zeros(shape, dtype=dtype)
-        yield Seedling((zero,) * (2 if context.op in PRODUCT_OPS else 1), family="empty batch")
+        yield _empty(context, shape, "empty batch")
 
 
 def _empty_axis(context: Context) -> Iterator[Seedling]:
-    dtype = as_dtype(context.dtype)
     for shape in ((0,), (2, 0)):
-        zero = np.zeros(shape, dtype=dtype)
-        yield Seedling((zero,) * (2 if context.op in PRODUCT_OPS else 1), family="empty axis")
+        yield _empty(context, shape, "empty axis")
+
+
+def _empty(context: Context, shape: tuple[int, ...], family: str) -> Seedling:
+    zero = np.zeros(shape, dtype=as_dtype(context.dtype))
+    if context.op in PRODUCT_OPS:
+        return Seedling((zero, zero), family=family)
+    return Seedling(operands_from(context, zero), family=family)
 
 
 CLAUSES = (
@@ -115,7 +119,7 @@ CLAUSES = (
         mathematics="the accuracy bound for |x| up to the largest finite number, gaps up to twice it",
         source="safe softmax: exp(x - max)",
         in_practice="inf/inf without the maximum subtracted; x * log2(e) overflowing before the subtraction",
-        ops=LOGIT_OPS,
+        ops=(*LOGIT_OPS, *LOSS_OPS),
         directed=lambda context: _from(("near-overflow", "wide", "offset-up", "offset-down"), context),
         drawn=lambda context: seedlings(context, families=("near-overflow", "wide")),
         grow=one_call,
@@ -128,7 +132,7 @@ CLAUSES = (
         source="IEEE 754 gradual underflow; flushing only where the contract declares it",
         in_practice="flush-to-zero compiled in by -ffast-math, an argument clamped short of the "
         "underflow threshold",
-        ops=LOGIT_OPS,
+        ops=(*LOGIT_OPS, *LOSS_OPS),
         directed=lambda context: _from(("subnormal-logits", "tiny-outputs", "gap-sweep"), context),
         grow=one_call,
         judge=judge_values,
@@ -140,7 +144,7 @@ CLAUSES = (
         source="IEEE 754 propagation; the contract's nan field",
         in_practice="a maximum that ignores NaN and a result that looks healthy; a NaN leaking "
         "into the next row",
-        ops=(*LOGIT_OPS, *DERIVATIVE_OPS),
+        ops=(*LOGIT_OPS, *DERIVATIVE_OPS, *LOSS_OPS),
         directed=lambda context: _with(context, np.nan),
         grow=one_call,
         judge=judge_values,
@@ -151,7 +155,7 @@ CLAUSES = (
         mathematics="inf - inf is undefined: softmax NaN at +inf; lse +inf or NaN",
         source="the contract's plus_inf field; vendors differ (scipy#23225, jax#21495)",
         in_practice="[1, 0] invented for a row that has no answer",
-        ops=LOGIT_OPS,
+        ops=(*LOGIT_OPS, *LOSS_OPS),
         directed=lambda context: _with(context, np.inf),
         grow=one_call,
         judge=judge_values,
@@ -163,7 +167,7 @@ CLAUSES = (
         source="IEEE 754; masks are written this way",
         in_practice="NaN when the masked logits come first and the running maximum is still -inf "
         "(vllm#56578)",
-        ops=LOGIT_OPS,
+        ops=(*LOGIT_OPS, *LOSS_OPS),
         directed=_masked,
         grow=one_call,
         judge=judge_values,
@@ -174,7 +178,7 @@ CLAUSES = (
         mathematics="0/0; log 0 = -inf",
         source="the contract's all_minus_inf field; IEEE 754-2019 section 9.2.1 for log 0",
         in_practice="one masked row making every gradient of the batch NaN (pytorch#41508); a silent mean",
-        ops=LOGIT_OPS,
+        ops=(*LOGIT_OPS, *LOSS_OPS),
         directed=_all_masked,
         grow=one_call,
         judge=judge_values,

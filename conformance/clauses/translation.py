@@ -12,11 +12,18 @@ from hypothesis import strategies as st
 from softcert.backends.types import Array, as_dtype
 from softcert.conformance.context import Context
 from softcert.conformance.inputs.families import make_row
-from softcert.conformance.inputs.growing import call_of, trial_of
+from softcert.conformance.inputs.growing import call_of, operands_from, trial_of
 from softcert.conformance.inputs.strategies import LENGTHS
 from softcert.conformance.judging.judge import judge_values
 from softcert.conformance.model import Trial
-from softcert.conformance.spec import FORWARD_OPS, LOGIT_OPS, PRODUCT_OPS, Clause, Seedling
+from softcert.conformance.spec import (
+    FORWARD_OPS,
+    LOGIT_OPS,
+    LOSS_OPS,
+    PRODUCT_OPS,
+    Clause,
+    Seedling,
+)
 from softcert.reference import format_of
 
 if TYPE_CHECKING:
@@ -35,13 +42,13 @@ def _on_grid(context: Context, n: int, seed: int) -> Array:
 
 def _grow_shift(seedling: Seedling, context: Context) -> Trial | None:
     """The row and the row moved, where the move is exact for every element."""
-    (x,) = seedling.operands
+    x, *rest = seedling.operands
     shift = as_dtype(context.dtype).type(seedling.extra["shift"])
     with np.errstate(all="ignore"):
         moved = (x + shift).astype(x.dtype)
     if not _is_exact_sum(x, float(shift), moved):
         return None
-    moved_call = call_of(seedling, context, (moved,))
+    moved_call = call_of(seedling, context, (moved, *rest))
     return trial_of(seedling, call_of(seedling, context), moved_call, relation={"shift": float(shift)})
 
 
@@ -63,7 +70,7 @@ def _shifts(context: Context) -> Iterator[Seedling]:
                     x = (_on_grid(context, n, 5).astype(np.float64) / _GRID * spacing).astype(
                         as_dtype(context.dtype)
                     )
-                    yield Seedling((x,), family="grid", extra={"shift": shift})
+                    yield Seedling(operands_from(context, x, n), family="grid", extra={"shift": shift})
 
 
 @st.composite
@@ -73,7 +80,7 @@ def _drawn_shift(draw: DrawFn, context: Context) -> Seedling:
     x = (np.asarray(steps, dtype=np.float64) * _GRID).astype(as_dtype(context.dtype))
     limit = 2 ** min(format_of(context.dtype).precision - 5, 20)
     shift = draw(st.integers(-limit, limit)) * _GRID
-    return Seedling((x,), family="drawn", extra={"shift": shift})
+    return Seedling(operands_from(context, x, n), family="drawn", extra={"shift": shift})
 
 
 def _grow_derivative(seedling: Seedling, context: Context) -> Trial | None:
@@ -118,12 +125,12 @@ CLAUSES = (
         statement="adding a constant, where the addition is exact, moves logsumexp by the constant, and "
         "leaves every other op as it is",
         mathematics="softmax(x + c) = softmax(x); log_softmax(x + c) = log_softmax(x); lse(x + c) "
-        "= lse(x) + c; entmax(x + c) = entmax(x)",
+        "= lse(x) + c; entmax(x + c) = entmax(x); the loss and its gradient stay",
         source="definition; pytorch#38839, pytorch#196678, flashinfer#4401",
         in_practice="log_softmax(x - 1e7) = [-1, -1, -1]; a padded key scored 0 that a shift by "
         "-120 exposes; "
         "a mask sentinel of -5e4 that real logits reach",
-        ops=LOGIT_OPS,
+        ops=(*LOGIT_OPS, *LOSS_OPS),
         directed=_shifts,
         drawn=_drawn_shift,
         grow=_grow_shift,

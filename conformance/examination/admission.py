@@ -6,20 +6,31 @@ A file may say anything, and what no clause would ever ask must neither pass nor
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain, islice
+from types import MappingProxyType
 
 import numpy as np
 
 from softcert.backends import Description
-from softcert.backends.ops import ATTENTION_OPS, ATTENTION_OPTIONS, OPERANDS, ROW_OPTIONS
+from softcert.backends.ops import (
+    ATTENTION_OPS,
+    INTEGERS,
+    ONE_A_ROW,
+    OPERANDS,
+    ROW_OPTIONS,
+    operand_dtype,
+    options_known,
+    without_axis,
+)
 from softcert.backends.rules import shown
 from softcert.backends.types import Call
 from softcert.conformance.clauses import CLAUSES
 from softcert.conformance.context import Context
 from softcert.conformance.examination.admission_attention import operands_complaint, options_complaint
 from softcert.conformance.inputs.growing import call_of
+from softcert.conformance.judging.policy import ignored_rows
 from softcert.conformance.judging.shapes import summed_length
 from softcert.conformance.model import RequestError, Witness
 from softcert.conformance.spec import Clause, Seedling
@@ -69,8 +80,9 @@ def require_taken(witness: Witness, described: Description) -> None:
     if any("beta" in call.params for call in calls) and not described.beta:
         raise RequestError(f"{described.name} takes no beta, which the witness gives")
     for call in calls:
-        given = {*call.params, *(() if call.mask is None else ("mask",))} & set(ATTENTION_OPTIONS)
-        lacking = sorted(given - set(described.options.get(call.op, ATTENTION_OPTIONS)))
+        known = options_known(call.op)
+        given = {*call.params, *(() if call.mask is None else ("mask",))} & set(known) - {"beta"}
+        lacking = sorted(given - set(described.options.get(call.op, known)))
         if lacking:
             raise RequestError(f"{described.name} takes no {lacking[0]}, which the witness gives")
 
@@ -120,7 +132,9 @@ def _seedling_of(call: Call, witness: Witness) -> Seedling:
     return Seedling(
         call.operands,
         beta=float(params.get("beta", 1.0)),
-        options={"alpha": float(params["alpha"])} if "alpha" in params else {},
+        options={
+            name: params[name] for name in ROW_OPTIONS.get(call.op, ()) if name in params and name != "beta"
+        },
         axis=int(params.get("axis", -1)),
         layout=call.layout,
         family=witness.trial.family,
@@ -160,9 +174,10 @@ def _operands(call: Call, dtype: str) -> str:
     wanted, given = len(OPERANDS[call.op]), call.operands
     if len(given) != wanted:
         return f"gives {len(given)} operands to {call.op}, which takes {wanted}"
-    if {array.dtype.name for array in given} != {dtype}:
+    names = OPERANDS[call.op]
+    if any(a.dtype.name != operand_dtype(name, dtype) for name, a in zip(names, given, strict=True)):
         return f"has operands that are not of {dtype}"
-    if len({array.shape for array in given}) > 1:
+    if len({a.shape for name, a in zip(names, given, strict=True) if name not in ONE_A_ROW}) > 1:
         return "has operands of different shapes"
     return "" if given[0].ndim else "has an operand without an axis"
 
@@ -171,6 +186,21 @@ def _axis(call: Call, _dtype: str) -> str:
     axis, dimensions = call.params.get("axis"), call.operands[0].ndim
     if type(axis) is not int or not -dimensions <= axis < dimensions:
         return f"has axis={shown(axis)}, and its operands have {dimensions} dimension{'s' * (dimensions > 1)}"
+    return ""
+
+
+def _one_a_row(call: Call, _dtype: str) -> str:
+    """Of what there is one a row: as many as there are rows, and targets that are classes or ignored."""
+    first, axis = call.operands[0], int(call.params["axis"])
+    for name, array in zip(OPERANDS[call.op], call.operands, strict=True):
+        if name not in ONE_A_ROW:
+            continue
+        if array.shape != without_axis(first.shape, axis):
+            return f"has a {name} of shape {array.shape} for operands of shape {first.shape}"
+        if name in INTEGERS and bool(
+            (((array < 0) | (array >= first.shape[axis])) & ~ignored_rows(call)).any()
+        ):
+            return f"has a {name} that is no class"
     return ""
 
 
@@ -185,8 +215,24 @@ def _options(call: Call, _dtype: str) -> str:
             return f"gives {name} to {call.op}, which takes none"
         if not _is_finite(value):
             return f"has {name}={shown(value)}, which is not finite"
-    alpha = given.get("alpha", 2.0)
-    return "" if alpha > 1.0 else f"has alpha={shown(alpha)}, and an order of backends is above 1"
+        if not _RANGES.get(name, _anything)(value):
+            return f"has {name}={shown(value)}, which is out of its range"
+    return ""
+
+
+def _anything(_value: float) -> bool:
+    return True
+
+
+#: What options may be; orders of backends are above 1.
+_RANGES: Mapping[str, Callable[[float], bool]] = MappingProxyType(
+    {
+        "alpha": lambda value: value > 1.0,
+        "label_smoothing": lambda value: 0.0 <= value <= 1.0,
+        "z_loss": lambda value: value >= 0.0,
+        "ignore_index": lambda value: type(value) is int,
+    }
+)
 
 
 def _is_finite(number: float) -> bool:
@@ -203,5 +249,5 @@ def _repeat(call: Call, _dtype: str) -> str:
 
 
 #: What is checked of a call's operands and keywords, by the family of its op.
-_OF_ROWS = (_operands, _axis, _options)
+_OF_ROWS = (_operands, _axis, _options, _one_a_row)
 _OF_ATTENTION = (operands_complaint, options_complaint)

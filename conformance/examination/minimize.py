@@ -13,6 +13,8 @@ from softcert.conformance.examination.minimize_attention import rounder, smaller
 from softcert.conformance.spec import Seedling
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from softcert.conformance.examination.examine import Violation
 
 Attempt = Callable[[Seedling], "Violation | None"]
@@ -57,11 +59,12 @@ def _smaller(seedling: Seedling) -> Iterator[Seedling]:
 
 def _with(seedling: Seedling, operands: tuple[Array, ...]) -> Seedling:
     """The seedling with other operands; the first of two is a softmax output and is made one again."""
-    if len(operands) == 2:
+    if len(operands) == 2 and not seedling.labelled:
         y = operands[0].astype(np.float64)
         with np.errstate(all="ignore"):
             operands = ((y / y.sum(axis=seedling.axis, keepdims=True)).astype(operands[0].dtype), operands[1])
-    return replace(seedling, operands=tuple(np.ascontiguousarray(a) for a in operands))
+    # An array without axes would be given one by ascontiguousarray.
+    return replace(seedling, operands=tuple(np.array(a, order="C") for a in operands))
 
 
 def _fewer_rows(seedling: Seedling) -> Iterator[Seedling]:
@@ -74,7 +77,7 @@ def _fewer_rows(seedling: Seedling) -> Iterator[Seedling]:
         if dimension != axis and length > 1:
             half = length // 2
             for part in (slice(None, half), slice(half, None), slice(1, None), slice(None, -1)):
-                yield _with(seedling, tuple(_cut(a, dimension, part) for a in seedling.operands))
+                yield _with(seedling, tuple(_cut(seedling, dimension, part)))
 
 
 def _fewer_elements(seedling: Seedling) -> Iterator[Seedling]:
@@ -88,15 +91,27 @@ def _fewer_elements(seedling: Seedling) -> Iterator[Seedling]:
         for start in range(0, n, size):
             kept = np.delete(np.arange(n), np.s_[start : start + size])
             if kept.size:
-                yield _with(seedling, tuple(np.take(a, kept, axis=axis) for a in seedling.operands))
+                yield _with(seedling, _kept_elements(seedling, kept, axis))
             if start // size >= 16:
                 break
 
 
-def _cut(a: Array, dimension: int, part: slice) -> Array:
-    index: list[slice] = [slice(None)] * a.ndim
-    index[dimension] = part
-    return a[tuple(index)]
+def _kept_elements(seedling: Seedling, kept: NDArray[np.intp], axis: int) -> tuple[Array, ...]:
+    """Operands without some elements; a target whose class is gone becomes the class in its place."""
+    if not seedling.labelled:
+        return tuple(np.take(a, kept, axis=axis) for a in seedling.operands)
+    x, target, *rest = seedling.operands
+    place = np.minimum(np.searchsorted(kept, target), kept.size - 1)
+    classes = np.where((target >= 0) & (target < x.shape[axis]), place, target).astype(target.dtype)
+    return (np.take(x, kept, axis=axis), classes, *rest)
+
+
+def _cut(seedling: Seedling, dimension: int, part: slice) -> Iterator[Array]:
+    """Operands with a part of a dimension, which is none of those of one number a row."""
+    first = seedling.operands[0]
+    for a in seedling.operands:
+        before = dimension - (a.ndim < first.ndim and dimension > seedling.axis % first.ndim)
+        yield a[(slice(None),) * before + (part,)]
 
 
 def _simpler(value: float) -> Iterator[float]:

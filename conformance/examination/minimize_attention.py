@@ -83,6 +83,8 @@ def _one_head(seedling: Seedling, names: tuple[str, ...]) -> Iterator[Seedling]:
 def rounder(seedling: Seedling, simpler: Callable[[float], Iterable[float]]) -> Iterator[Seedling]:
     """One number of the operands made rounder, in each of the ways that `simpler` gives for it."""
     for k, operand in enumerate(seedling.operands):
+        if operand.dtype.kind == "i":
+            continue
         for place in np.ndindex(operand.shape):
             for number in simpler(float(operand[place])):
                 changed = operand.copy()

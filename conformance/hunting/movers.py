@@ -22,6 +22,7 @@ from softcert.conformance.inputs.strategies import LENGTHS, SPREADS, product_is_
 from softcert.conformance.spec import (
     ATTENTION_FORWARD_OPS,
     FORWARD_OPS,
+    LOSS_OPS,
     PRODUCT_OPS,
     Seedling,
     rows_last,
@@ -135,6 +136,15 @@ def crossover(lift: Callable[[RowMover], Mover], which: int = 0) -> Mover:
     return moved
 
 
+def another_class(scene: Scene) -> Seedling:
+    """Another class as the target of one row of a loss."""
+    x, target, *rest = scene.parent.operands
+    changed = np.array(target)
+    flat = changed.reshape(-1)
+    flat[int(scene.rng.integers(flat.size))] = int(scene.rng.integers(x.shape[scene.parent.axis]))
+    return replace(scene.parent, operands=(x, changed, *rest))
+
+
 def family(scene: Scene) -> Seedling:
     """An input of a family, new blood."""
     rng, context = scene.rng, scene.context
@@ -211,6 +221,10 @@ _FORWARD: Mapping[str, Mover] = {
     "crossover": crossover(on_logits),
     "family": family,
 }
+_LOSS: Mapping[str, Mover] = {
+    **{name: mover for name, mover in _FORWARD.items() if name not in _PLACES},
+    "class": another_class,
+}
 _DERIVATIVE: Mapping[str, Mover] = {
     **{name: on_log_probabilities(move) for name, move in _ROWS.items() if name != "sign"},
     **{f"cotangent-{name}": on_cotangent(move) for name, move in _ROWS.items() if name != "gaps"},
@@ -235,6 +249,7 @@ MOVERS: Mapping[str, Mapping[str, Mover]] = MappingProxyType(
     {
         **dict.fromkeys(FORWARD_OPS, _FORWARD),
         **dict.fromkeys(PRODUCT_OPS, _DERIVATIVE),
+        **dict.fromkeys(LOSS_OPS, _LOSS),
         "softmax": {**_FORWARD, "temperature": temperature},
         **dict.fromkeys(ATTENTION_FORWARD_OPS, _ATTENTION),
         "attention_vjp": {**_ATTENTION, **attention_values.OF_COTANGENT},

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
-from softcert.backends.harmless import attention_operands, shares_heads
-from softcert.backends.ops import ATTENTION_OPS, OPERANDS, ROW_OPTIONS, order_of, takes_scores
+from softcert.backends.harmless import attention_operands, row_operands, shares_heads
+from softcert.backends.ops import ATTENTION_OPS, ROW_OPTIONS, order_of, takes_scores
 from softcert.backends.types import Array, Call, Failure, Reply, as_dtype
+from softcert.conformance.judging.policy import ignored_rows
 
 #: Exceptions by which a function says that it takes no arrays of a dtype.
 REFUSING_DTYPES = ("TypeError", "NotImplementedError", "UnsupportedError")
@@ -137,7 +139,14 @@ def harmless_call(op: str, dtype: str, **options: float) -> Call:
     if op in ATTENTION_OPS:
         return _harmless(op, dtype)
     numbers = np.full((2, 4), 0.25).astype(as_dtype(dtype))
-    return Call(op, (numbers,) * len(OPERANDS[op]), {"axis": -1, **options})
+    return Call(op, row_operands(op, numbers), {"axis": -1, **options})
+
+
+def _with_ignored(op: str, dtype: str) -> Call:
+    call = harmless_call(op, dtype)
+    x, target, *rest = call.operands
+    marked = np.array([0, ROW_OPTIONS[op]["ignore_index"]], dtype=target.dtype)
+    return replace(call, operands=(x, marked, *rest))
 
 
 def _order(call: Call) -> float:
@@ -156,11 +165,31 @@ _OF_ORDERS: Mapping[str, Feature] = MappingProxyType(
 )
 
 
+def _asks(option: str) -> Callable[[Call], bool]:
+    return lambda call: call.params.get(option, ROW_OPTIONS[call.op][option]) != ROW_OPTIONS[call.op][option]
+
+
+#: The same of losses.
+_OF_LOSSES: Mapping[str, Feature] = MappingProxyType(
+    {
+        "ignored targets": Feature(lambda c: bool(ignored_rows(c).any()), _with_ignored, "ignore_index"),
+        "another mark of ignored targets": Feature(
+            _asks("ignore_index"), partial(harmless_call, ignore_index=1), "ignore_index"
+        ),
+        "label smoothing": Feature(
+            _asks("label_smoothing"), partial(harmless_call, label_smoothing=0.25), "label_smoothing"
+        ),
+        "a z-loss": Feature(_asks("z_loss"), partial(harmless_call, z_loss=0.25), "z_loss"),
+    }
+)
+
+
 def features_of(op: str) -> Mapping[str, Feature]:
     """The features that an op has and a kernel of it may lack, in words."""
     if takes_scores(op):
         return _OF_SCORES
-    return _OF_ORDERS if "alpha" in ROW_OPTIONS.get(op, {}) else {}
+    options = ROW_OPTIONS.get(op, {})
+    return _OF_ORDERS if "alpha" in options else _OF_LOSSES if "label_smoothing" in options else {}
 
 
 def probes(op: str, dtype: str, thorough: float) -> list[Call]:

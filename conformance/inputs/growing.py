@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from softcert.backends.ops import ATTENTION_OPS
+from softcert.backends.ops import ATTENTION_OPS, ONE_A_ROW, OPERANDS
 from softcert.backends.types import Array, Call
 from softcert.conformance.context import Context
 from softcert.conformance.inputs.attention_growing import attention_call
 from softcert.conformance.inputs.families import make_row, output_near, to_dtype
+from softcert.conformance.inputs.losses import loss_operands
 from softcert.conformance.model import Trial
-from softcert.conformance.spec import PRODUCT_OPS, Seedling
+from softcert.conformance.spec import LOSS_OPS, PRODUCT_OPS, Seedling
 
 #: What gives the seedlings that every run examines.
 Directed = Callable[[Context], Iterable[Seedling]]
@@ -72,7 +73,9 @@ def grow_scaled(seedling: Seedling, context: Context) -> Trial | None:
 
 
 def operands_from(context: Context, x: Array, seed: int = 0) -> tuple[Array, ...]:
-    """Operands of the context's op from logits: x itself, or an output and a seeded cotangent."""
+    """Operands of the context's op from logits: x, with classes for a loss; or an output and a cotangent."""
+    if context.op in LOSS_OPS:
+        return loss_operands(context.op, x, seed)
     if context.op not in PRODUCT_OPS:
         return (x,)
     rng = np.random.default_rng([seed, x.size])
@@ -107,5 +110,8 @@ def stack(context: Context, shape: tuple[int, ...], axis: int, family: str, spre
     lines = [make_row(family, n, 1000 + i, spread, context.dtype) for i in range(count)]
     rest = shape[: axis % len(shape)] + shape[axis % len(shape) + 1 :]
     block = np.stack(lines).reshape(*rest, n)
-    operands = tuple(np.ascontiguousarray(np.moveaxis(a, -1, axis)) for a in operands_from(context, block))
-    return Seedling(operands, axis=axis, family=family)
+    operands = (
+        a if name in ONE_A_ROW else np.ascontiguousarray(np.moveaxis(a, -1, axis))
+        for name, a in zip(OPERANDS[context.op], operands_from(context, block), strict=True)
+    )
+    return Seedling(tuple(operands), axis=axis, family=family)

@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from softcert.backends.ops import ROW_OPTIONS, order_of
+from softcert.backends.ops import order_of
 from softcert.conformance.context import Context
 from softcert.conformance.inputs.families import make_row, to_dtype
 from softcert.conformance.inputs.growing import operands_from
-from softcert.conformance.spec import SPARSE_DERIVATIVE_OPS, Seedling
+from softcert.conformance.inputs.variants import variants
+from softcert.conformance.spec import Seedling
 
-#: Orders besides the usual one; above 2, powers of small outputs may overflow in derivatives.
-ORDERS = (1.0625, 1.25, 1.75, 2.0)
-ABOVE_TWO = (2.5, 3.0)
 #: Widths of the rows: from all logits with a share to the largest alone.
 _SPREADS = (0.003, 0.05, 0.3, 1.0, 4.0)
 
 
-def orders(context: Context) -> tuple[dict[str, float], ...]:
-    """Options of the context's op, the usual ones first; of one without an order no others."""
-    if "alpha" not in ROW_OPTIONS.get(context.op, {}):
-        return ({},)
-    more = () if context.op in SPARSE_DERIVATIVE_OPS else ABOVE_TWO
-    return ({}, *({"alpha": order} for order in (*ORDERS, *more)))
-
-
 def supports(context: Context) -> Iterator[Seedling]:
     """Rows whose support has any size, of every order."""
-    for options in orders(context):
+    for options in variants(context):
         for spread in _SPREADS:
             for n in (2, 7, 40, *((200,) if context.thorough >= 1 else ())):
                 x = make_row("normal", n, n, spread, context.dtype)
@@ -37,7 +27,7 @@ def supports(context: Context) -> Iterator[Seedling]:
         yield from at_thresholds(context, options)
 
 
-def at_thresholds(context: Context, options: dict[str, float]) -> Iterator[Seedling]:
+def at_thresholds(context: Context, options: Mapping[str, float]) -> Iterator[Seedling]:
     """Rows of whose logits some lie on the threshold, or an ulp from it."""
     step = order_of(context.op, options) - 1.0
     for count in (1, 2, 4, 16):

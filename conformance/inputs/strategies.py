@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from softcert.backends.types import Array, as_dtype
 from softcert.conformance.context import Context
 from softcert.conformance.inputs.families import FAMILIES, Scale, make_row, output_near
-from softcert.conformance.inputs.sparse import orders
-from softcert.conformance.spec import PRODUCT_OPS, Seedling
+from softcert.conformance.inputs.losses import loss_operands
+from softcert.conformance.inputs.variants import bears, variants
+from softcert.conformance.spec import LOSS_OPS, PRODUCT_OPS, Seedling
 
 if TYPE_CHECKING:
     from hypothesis.strategies import DrawFn, SearchStrategy
@@ -81,6 +82,8 @@ def seedlings(
     """Seedlings of the context's op and dtype, small ones and families mixed."""
     if context.op in PRODUCT_OPS:
         return _derivative_seedlings(context, lengths, most)
+    if context.op in LOSS_OPS:
+        return _loss_seedlings(context, families, lengths, most)
     return _forward_seedlings(context, families, lengths, most)
 
 
@@ -118,8 +121,23 @@ def _betas() -> SearchStrategy[float]:
 
 def _options(context: Context) -> SearchStrategy[Mapping[str, float]]:
     """Options of the context's op, the usual ones as often as all others."""
-    usual, *others = orders(context)
+    usual, *others = variants(context)
     return st.one_of(st.just(usual), st.sampled_from(others)) if others else st.just(usual)
+
+
+@st.composite
+def _loss_seedlings(
+    draw: DrawFn, context: Context, families: Sequence[str], lengths: Sequence[int], most: int
+) -> Seedling:
+    if draw(st.booleans()):
+        x, family = draw(_large(context.dtype, families, lengths))
+    else:
+        x, family = draw(_small(context.dtype, logits, most)), "drawn"
+    options = draw(_options(context))
+    if not bears(x, options, context):
+        options = {}
+    operands = loss_operands(context.op, x, draw(st.integers(0, 2**16)), options)
+    return Seedling(operands, family=family, options=options)
 
 
 def cotangents(dtype: str) -> SearchStrategy[float]:

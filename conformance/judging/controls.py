@@ -12,13 +12,14 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from softcert.backends.ops import ATTENTION_OPS, REDUCING_OPS, order_of
+from softcert.backends.ops import ATTENTION_OPS, ONE_A_ROW, OPERANDS, REDUCING_OPS, order_of
 from softcert.backends.types import Array, Call
 from softcert.conformance.context import Context, truth_ulp
 from softcert.conformance.judging.attention_controls import attention_control
 from softcert.conformance.judging.judge import ordinary_only
 from softcert.conformance.judging.shapes import expected_shape
 from softcert.conformance.spec import (
+    LOSS_OPS,
     ORDERED_OPS,
     PRODUCT_OPS,
     SIMPLEX_OPS,
@@ -52,10 +53,23 @@ def _uniform(call: Call, _context: Context) -> Array:
     shape = expected_shape(call)
     if call.op in PRODUCT_OPS:
         return call.operands[1].copy()
+    if call.op in LOSS_OPS:
+        return _uniform_loss(call)
     if call.op == "logsumexp":
         top = call.operands[0].astype(np.float64).max(axis=axis, initial=-np.inf)
         return _cast(top + np.log(n), call)
     return _cast(np.full(shape, 1.0 / n if call.op in SIMPLEX_OPS else -np.log(n)), call)
+
+
+def _uniform_loss(call: Call) -> Array:
+    """log n, and its gradient (1/n - [j = t]) dloss, of ignored rows too."""
+    axis = int(call.params["axis"])
+    n = call.operands[0].shape[axis]
+    if call.op == "cross_entropy":
+        return _cast(np.full(call.operands[1].shape, np.log(max(n, 1))), call)
+    own = np.arange(n) == call.operands[1][..., np.newaxis]
+    slopes = (1.0 / max(n, 1) - own) * call.operands[2].astype(np.float64)[..., np.newaxis]
+    return _cast(np.moveaxis(slopes, -1, axis), call)
 
 
 def _doubled_bound(call: Call, context: Context) -> Array:
@@ -72,7 +86,10 @@ def _doubled_bound(call: Call, context: Context) -> Array:
 def _last_dropped(call: Call, _context: Context) -> Array:
     """The result with the last element left out of the sum."""
     axis = int(call.params["axis"])
-    rows = [rows_last(a, axis).astype(np.float64) for a in call.operands]
+    rows = [
+        a if name in ONE_A_ROW else rows_last(a, axis).astype(np.float64)
+        for name, a in zip(OPERANDS[call.op], call.operands, strict=True)
+    ]
     given = () if call.op not in ORDERED_OPS else (order_of(call.op, call.params),)
     with np.errstate(all="ignore"):
         result = _DROPPED[call.op](*rows, *given)
@@ -82,8 +99,8 @@ def _last_dropped(call: Call, _context: Context) -> Array:
 
 
 def _reversed(call: Call, context: Context) -> Array | None:
-    """The exact result of each row, put down back to front; logsumexp has no order to reverse."""
-    if call.op == "logsumexp":
+    """The exact result of each row, put down back to front; one number has no order to reverse."""
+    if call.op in REDUCING_OPS:
         return None
     exact = context.truth(ordinary_only(call)).to_float64()
     return _cast(np.flip(exact, axis=int(call.params["axis"])), call)
@@ -97,6 +114,18 @@ def _lse_without_last(x: Float) -> Float:
 
 def _vjp_without_last(y: Float, dy: Float) -> Float:
     return np.asarray(y * (dy - (y * dy)[..., :-1].sum(axis=-1, keepdims=True)))
+
+
+def _loss_without_last(x: Float, target: Array) -> Float:
+    """Of ignored rows the loss of class 0, which no ignored row has; neither smoothed nor with a z-loss."""
+    own = np.where((target >= 0) & (target < x.shape[-1]), target, 0)[..., np.newaxis]
+    return np.asarray((_lse_without_last(x) - np.take_along_axis(x, own, axis=-1))[..., 0])
+
+
+def _loss_product_without_last(x: Float, target: Array, dloss: Array) -> Float:
+    own = np.arange(x.shape[-1]) == target[..., np.newaxis]
+    slopes = np.exp(x - _lse_without_last(x)) - own
+    return np.asarray(slopes * dloss.astype(np.float64)[..., np.newaxis])
 
 
 def _sparse_without_last(x: Float, alpha: float) -> Float:
@@ -124,6 +153,8 @@ _DROPPED: Mapping[str, Callable[..., Float]] = MappingProxyType(
         "logsumexp": lambda x: _lse_without_last(x)[..., 0],
         "softmax_vjp": _vjp_without_last,
         "softmax_jvp": _vjp_without_last,
+        "cross_entropy": _loss_without_last,
+        "cross_entropy_vjp": _loss_product_without_last,
         **dict.fromkeys(SPARSE_OPS, _sparse_without_last),
         **dict.fromkeys(SPARSE_DERIVATIVE_OPS, _sparse_product_without_last),
     }

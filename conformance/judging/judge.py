@@ -10,7 +10,14 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from softcert.backends.ops import ATTENTION_OPS, OPERANDS, REDUCING_OPS, ROW_OPTIONS
+from softcert.backends.ops import (
+    ATTENTION_OPS,
+    INTEGERS,
+    ONE_A_ROW,
+    OPERANDS,
+    REDUCING_OPS,
+    ROW_OPTIONS,
+)
 from softcert.backends.types import Array, Call
 from softcert.conformance.context import Context
 from softcert.conformance.judging.attention_judge import by_calls, judge_attention, part_quantity
@@ -71,10 +78,14 @@ def ordinary_only(call: Call) -> Call:
     kinds = row_kinds(call)
     if not kinds.any():
         return call
-    axis = int(call.params["axis"])
-    special = np.expand_dims(kinds != ORDINARY, axis)
-    zero = call.operands[0].dtype.type(0)
-    return replace(call, operands=tuple(np.where(special, zero, a) for a in call.operands))
+    special = kinds != ORDINARY
+    spread = np.expand_dims(special, int(call.params["axis"]))
+    operands = (
+        # A class stays what it is.
+        a if name in INTEGERS else np.where(special if name in ONE_A_ROW else spread, a.dtype.type(0), a)
+        for name, a in zip(OPERANDS[call.op], call.operands, strict=True)
+    )
+    return replace(call, operands=tuple(operands))
 
 
 def _ordinary_elements(call: Call, value: Array) -> NDArray[np.bool_]:

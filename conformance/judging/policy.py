@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softcert.backends.contract import Contract
-from softcert.backends.ops import REDUCING_OPS
+from softcert.backends.ops import REDUCING_OPS, ROW_OPTIONS
 from softcert.backends.types import Array, Call
-from softcert.conformance.spec import PRODUCT_OPS, SIMPLEX_OPS, rows_last
+from softcert.conformance.spec import LOSS_OPS, PRODUCT_OPS, SIMPLEX_OPS, rows_last
 
 Bool = NDArray[np.bool_]
 
@@ -37,17 +37,37 @@ def row_kinds(call: Call) -> NDArray[np.int8]:
     shape = call.operands[0].shape
     position = axis % len(shape)
     kinds = np.zeros(shape[:position] + shape[position + 1 :], dtype=np.int8)
+    if call.op in LOSS_OPS:
+        return _kinds_of_losses(call, kinds)
     rows = [rows_last(a, axis).astype(np.float64) for a in call.operands]
     if shape[position] == 0 or all(np.isfinite(r).all() for r in rows):
         return kinds
     if call.op in PRODUCT_OPS:
         bad = np.logical_or.reduce([~np.isfinite(r).all(axis=-1) for r in rows])
         return np.where(bad, np.int8(HAS_NAN), kinds)
-    logits = _infinities(call)
+    return _by_logits(_infinities(call), kinds)
+
+
+def _by_logits(logits: NDArray[np.float64], kinds: NDArray[np.int8]) -> NDArray[np.int8]:
     kinds[np.asarray((logits == -np.inf).all(axis=-1))] = ALL_MINUS_INF
     kinds[np.asarray((logits == np.inf).any(axis=-1))] = HAS_PLUS_INF
     kinds[np.asarray(np.isnan(logits).any(axis=-1))] = HAS_NAN
     return kinds
+
+
+def _kinds_of_losses(call: Call, kinds: NDArray[np.int8]) -> NDArray[np.int8]:
+    """An ignored row is ordinary whatever it holds: its loss is the constant 0."""
+    if call.operands[0].shape[int(call.params["axis"])]:
+        kinds = _by_logits(_infinities(call), kinds)
+    if len(call.operands) > 2:
+        kinds = np.where(np.isfinite(call.operands[2].astype(np.float64)), kinds, np.int8(HAS_NAN))
+    return np.where(ignored_rows(call), np.int8(ORDINARY), kinds)
+
+
+def ignored_rows(call: Call) -> Bool:
+    """Which rows of a loss do not count, of the targets' shape."""
+    usual = ROW_OPTIONS[call.op]["ignore_index"]
+    return np.asarray(call.operands[1] == int(call.params.get("ignore_index", usual)))
 
 
 def _infinities(call: Call) -> NDArray[np.float64]:
@@ -92,8 +112,8 @@ def _allowed(
     anything = np.ones_like(nan)
     if kind == HAS_NAN:
         return (nan if contract.nan == "propagate" else anything), "NaN"
-    if kind == HAS_PLUS_INF:
-        return _plus_inf(op, logits, answer, nan, contract)
+    if op in LOSS_OPS or kind == HAS_PLUS_INF:
+        return (_of_losses if op in LOSS_OPS else _plus_inf)(op, logits, answer, nan, contract)
     if op == "logsumexp":
         return answer == -np.inf, "-inf"
     if contract.all_minus_inf == "any":
@@ -104,6 +124,21 @@ def _allowed(
     return wanted[contract.all_minus_inf], {"nan": "NaN", "zero": "0", "uniform": "1/n"}[
         contract.all_minus_inf
     ]
+
+
+def _of_losses(
+    op: str, logits: NDArray[np.float64], answer: NDArray[np.float64], nan: Bool, contract: Contract
+) -> tuple[Bool, str]:
+    """No distribution, no loss: log-probabilities that are -inf make it +inf, which says it as well."""
+    has_plus_inf = bool((logits == np.inf).any())
+    promised = contract.plus_inf if has_plus_inf else contract.all_minus_inf
+    if promised != "nan":
+        return np.ones_like(nan), "anything"
+    if op == "cross_entropy":
+        return nan | (answer == np.inf), "NaN or +inf"
+    if has_plus_inf:
+        return nan | ((logits != np.inf) & np.isfinite(answer)), "NaN at +inf, and a number or NaN elsewhere"
+    return nan, "NaN"
 
 
 def _plus_inf(

@@ -14,7 +14,7 @@ from softcert.backends.ops import ATTENTION_OPS, AXES, OPERANDS, operand_dtype
 from softcert.backends.types import Array, Call, as_dtype
 from softcert.conformance.inputs.families import output_near
 from softcert.conformance.judging.shapes import expected_results
-from softcert.conformance.spec import SPARSE_DERIVATIVE_OPS
+from softcert.conformance.spec import LOSS_OPS, SPARSE_DERIVATIVE_OPS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +36,15 @@ ATTENTION_LADDER: tuple[Shape, ...] = (
 _PRODUCTS: Mapping[str, int] = MappingProxyType({"attention": 2, "attention_lse": 2, "attention_vjp": 5})
 #: Operations an element by the definitions, an exponential as one: compare, subtract, exp, add, divide.
 _PER_ELEMENT: Mapping[str, int] = MappingProxyType(
-    {"softmax": 5, "log_softmax": 5, "logsumexp": 4, "softmax_vjp": 4, "softmax_jvp": 4}
+    {
+        "softmax": 5,
+        "log_softmax": 5,
+        "logsumexp": 4,
+        "softmax_vjp": 4,
+        "softmax_jvp": 4,
+        "cross_entropy": 4,
+        "cross_entropy_vjp": 5,
+    }
 )
 
 
@@ -62,6 +70,10 @@ class Problem:
             return wide.astype(as_dtype(dtype), copy=False)
 
         if self.op not in ATTENTION_OPS:
+            if self.op in LOSS_OPS:
+                target = rng.integers(0, self.shape[-1], self.shape[:-1])
+                cotangents = (normal(self.shape[:-1], self.dtype),) if self.op == "cross_entropy_vjp" else ()
+                return Call(self.op, (normal(self.shape, self.dtype), target, *cotangents))
             first, *rest = (normal(self.shape, self.dtype) for _ in OPERANDS[self.op])
             y = output_near(self.op, first) if self.op in SPARSE_DERIVATIVE_OPS else first
             return Call(self.op, (y, *rest))

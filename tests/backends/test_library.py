@@ -21,7 +21,7 @@ from softcert.backends import (
     load,
 )
 from softcert.backends.harmless import attention_operands
-from softcert.backends.ops import ATTENTION_OPS, ROW_OPS
+from softcert.backends.ops import ATTENTION_OPS, ROW_OPS, operand_dtype
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
 
@@ -149,6 +149,20 @@ int softcert_entmax_vjp(int32_t t, int64_t r, int64_t n, double alpha,
     memcpy(dx, y, r * n * size(t));
     return alpha == 1.5 || alpha == 1.25 ? SOFTCERT_OK : SOFTCERT_UNSUPPORTED;
 }
+int softcert_cross_entropy(int32_t t, int64_t r, int64_t n, double s, int64_t ignore, double z,
+                           const void *x, const void *target, void *loss) {
+    const int64_t *k = target;
+    for (int64_t i = 0; i < r; i++)
+        memcpy((char *)loss + i * size(t), (const char *)x + (i * n + k[i]) * size(t), size(t));
+    return s == 0.25 && ignore == -7 && z == 0.5 ? SOFTCERT_OK : SOFTCERT_UNSUPPORTED;
+}
+int softcert_cross_entropy_vjp(int32_t t, int64_t r, int64_t n, double s, int64_t ignore, double z,
+                               const void *x, const void *target, const void *dloss, void *dx) {
+    (void)target;
+    memcpy(dx, x, r * n * size(t));
+    memcpy(dx, dloss, r * size(t));
+    return s == 0.25 && ignore == -7 && z == 0.5 ? SOFTCERT_OK : SOFTCERT_UNSUPPORTED;
+}
 static int64_t queries(const softcert_attention_call *c) { return c->batch * c->heads * c->queries; }
 static int64_t keys(const softcert_attention_call *c) { return c->batch * c->kv_heads * c->keys; }
 int softcert_attention(int32_t t, const softcert_attention_call *c, const void *q, const void *k,
@@ -205,12 +219,36 @@ def test_every_op_and_the_declaration(echo):
     assert (described.contract.exp_ulp, described.versions["blas"]) == (2.0, "3")
 
 
+LOSS = {"label_smoothing": 0.25, "ignore_index": -7, "z_loss": 0.5}
+#: Options under which the echo of an op answers.
+GIVEN = {
+    "softmax": {"beta": 2.5},
+    "entmax": {"alpha": 1.25},
+    "cross_entropy": LOSS,
+    "cross_entropy_vjp": LOSS,
+}
+
+
+def row_operands(op, dtype):
+    every = {"target": np.arange(len(X)) % X.shape[-1], "dloss": np.arange(len(X)) + 7}
+    return tuple(
+        every.get(name, X + k).astype(as_dtype(operand_dtype(name, dtype)))
+        for k, name in enumerate(OPERANDS[op])
+    )
+
+
+def begun_with(x, few):
+    changed = x.copy()
+    changed.reshape(-1)[: few.size] = few
+    return changed
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("op", [op for op in OPS if op != "attention"])
 def test_arrays_arrive_in_their_places_bit_by_bit(echo, op, dtype):
     if op in ROW_OPS:
-        operands = tuple((X + k).astype(as_dtype(dtype)) for k in range(len(OPERANDS[op])))
-        params = {"axis": -1, **{"softmax": {"beta": 2.5}, "entmax": {"alpha": 1.25}}.get(op, {})}
+        operands = row_operands(op, dtype)
+        params = {"axis": -1, **GIVEN.get(op, {})}
     else:
         operands, params = attention_operands(op, dtype, (2, 2), keys=5), {}
     reply = echo.call(Call(op, operands, params))
@@ -226,6 +264,8 @@ def test_arrays_arrive_in_their_places_bit_by_bit(echo, op, dtype):
         "sparsemax_vjp": lambda: [given["dy"]],
         "entmax": lambda: [given["x"]],
         "entmax_vjp": lambda: [given["y"]],
+        "cross_entropy": lambda: [np.take_along_axis(given["x"], given["target"][:, None], 1)[:, 0]],
+        "cross_entropy_vjp": lambda: [begun_with(given["x"], given["dloss"])],
         "attention_lse": lambda: [given["q"], np.zeros((2, 2, 3), "f8" if dtype == "float64" else "f4")],
         "attention_vjp": lambda: [given["dout"], given["k"], given["v"]],
         "attention_merge": lambda: [given["out_b"], given["lse_a"]],

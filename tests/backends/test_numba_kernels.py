@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import softcert
+from softcert import reference
 from softcert.backends import DTYPES, as_dtype, load
 from softcert.backends.numba_ import caches, packed, threads
 
@@ -224,3 +225,14 @@ def test_blocks_are_as_large_as_the_first_cache_allows_and_change_no_bit(monkeyp
     for out, lse in results[1:]:
         np.testing.assert_array_equal(out, results[0][0])
         np.testing.assert_array_equal(lse, results[0][1])
+
+
+def test_the_threshold_of_many_near_ties_is_corrected_once_it_was_passed():
+    """Newton's first sums are as large as the row is long, and end some hundred ulps beyond the threshold."""
+    rng = np.random.default_rng(2)
+    rows = [1.0 + rng.integers(-4, 5, n) * 2.0**-52 for n in (33, 129, 500)]
+    rows.append(np.concatenate([np.full(33, 3.0), 3.0 - 1.0 / 33 + np.array([0.0, 4e-16])]))
+    for x in rows:
+        exact = reference.sparsemax(x)
+        large = exact.to_float64() > 0.5 / x.size
+        assert exact.error_ulp(OPS["sparsemax"](x))[0][large].max() <= 64.0

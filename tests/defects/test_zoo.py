@@ -2,8 +2,8 @@
 
 A broken one is asked the clauses that name its fault, a correct one all of them.
 
-`manifest.toml`, `attention_manifest.toml` and `sparse_manifest.toml` say what each is. All of them take most
-of an hour and are marked `slow`; the tests of every run judge a sample, each in one dtype.
+`manifest.toml` and the manifests of families beside it say what each is. All of them take most of an hour and
+are marked `slow`; the tests of every run judge a sample, each in one dtype.
 `SOFTCERT_ZOO_PROFILE` chooses the profile of the checks (smoke where it is not set).
 """
 
@@ -28,6 +28,7 @@ GROUPS = {
     "attention-gradient",
     "bias",
     "boltzmann",
+    "cross-entropy",
     "determinism",
     "jacobian",
     "limits",
@@ -45,7 +46,7 @@ GROUPS = {
 }
 MANIFEST = [
     entry
-    for name in ("manifest.toml", "attention_manifest.toml", "sparse_manifest.toml")
+    for name in ("manifest.toml", "attention_manifest.toml", "sparse_manifest.toml", "losses_manifest.toml")
     for entry in tomllib.loads((HERE / name).read_text())["implementation"]
 ]
 

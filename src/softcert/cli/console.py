@@ -131,17 +131,24 @@ def print_run(run: Run, out: Console) -> None:
         out.print(Text(f"expected to be broken, {names}: {reason}", style="dim"), soft_wrap=True)
     for reason, count in Counter(v.message for v in run.verdicts if v.status == "skip").items():
         out.print(Text(f"skipped {count}: {reason}", style="dim"), soft_wrap=True)
-    for untold in dict.fromkeys(filter(None, map(_untold, run.verdicts))):
-        out.print(Text(untold, style="dim"), soft_wrap=True)
+    for untold, ops in _untold(run.verdicts).items():
+        out.print(Text(f"{listed(ops)}: {untold}", style="dim"), soft_wrap=True)
     out.print(Text(conclusion(run), style=_ENDINGS[outcome(run)]), soft_wrap=True)
 
 
-def _untold(verdict: Verdict) -> str:
-    """What a clause that holds was not asked, if anything."""
+def _untold(verdicts: tuple[Verdict, ...]) -> dict[str, list[str]]:
+    """What clauses that hold were not asked, and the ops of which they were not."""
     from softcert.conformance.examination.examine import NOT_ASKED
 
-    _, found, untold = verdict.message.partition(NOT_ASKED)
-    return f"{found}{untold}" if verdict.status == "pass" else ""
+    parts: dict[str, dict[str, None]] = {}
+    for verdict in verdicts:
+        untold = verdict.message.partition(NOT_ASKED)[2] if verdict.status == "pass" else ""
+        if untold:
+            parts.setdefault(verdict.op, {}).update(dict.fromkeys(untold.split("; ")))
+    grouped: dict[str, list[str]] = {}
+    for op, features in parts.items():
+        grouped.setdefault(f"{NOT_ASKED}{'; '.join(sorted(features))}", []).append(op)
+    return grouped
 
 
 def _expected(verdicts: tuple[Verdict, ...]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from fractions import Fraction
 from math import gcd, inf, isfinite, isinf, lcm
 
@@ -20,11 +21,21 @@ Examples:
   softcert eval log_softmax 0x1.8p-3 -0x1p+4
   softcert eval softmax_vjp 0.25 0.75 / 1 0
   softcert eval entmax 1 0.5 0 --alpha 1.25
+  softcert eval cross_entropy 1 2 8 / 0 --label-smoothing 0.1
 """
 
 
 #: Options that take a word starting with two dashes; anything else of that shape is a slip.
-_OPTIONS = ("--digits", "--beta", "--temperature", "--alpha", "--exact", "--help")
+_OPTIONS = (
+    "--digits",
+    "--beta",
+    "--temperature",
+    "--alpha",
+    "--label-smoothing",
+    "--z-loss",
+    "--exact",
+    "--help",
+)
 #: Exponents of exact decimals beyond it would only fill the memory.
 _LARGEST_EXPONENT = 5000
 
@@ -39,6 +50,8 @@ _LARGEST_EXPONENT = 5000
 @click.option("--beta", metavar="B", help="Inverse temperature of softmax.")
 @click.option("--temperature", metavar="T", help="Temperature of softmax; beta is its exact reciprocal.")
 @click.option("--alpha", metavar="A", help="Order of entmax and its derivative; 1.5 by default.")
+@click.option("--label-smoothing", metavar="S", help="Label smoothing of cross_entropy and its derivative.")
+@click.option("--z-loss", metavar="Z", help="Factor of their z-loss, the square of logsumexp.")
 @click.option(
     "--exact", is_flag=True, help="Read each number as the exact decimal or fraction that is written."
 )
@@ -48,14 +61,14 @@ def evaluate(
     digits: int,
     beta: str | None,
     temperature: str | None,
-    alpha: str | None,
     exact: bool,
+    **options: str | None,
 ) -> None:
     """Print OP of NUMBERS in decimal digits, every one of them proven.
 
     Each number, a decimal or a hexadecimal float such as 0x1.8p-3, is read as the binary64 float
     nearest to it, as any program would read it; with --exact it is the decimal or fraction itself. An
-    op of two operands takes them with a / between.
+    op of several operands takes them with a / between: logits / class for a loss.
     """
     from softcert import reference
     from softcert.backends.ops import OPERANDS
@@ -63,7 +76,7 @@ def evaluate(
     require_known("op", [op], OPERANDS)
     operands = _operands(op, numbers)
     factor = _inverse_temperature(op, beta, temperature, exact)
-    order = _order(op, alpha)
+    keywords = _keywords(op, options)
     try:
         if exact:
             floats, scale = _over_common_denominator(op, operands)
@@ -71,8 +84,8 @@ def evaluate(
         elif op == "softmax":
             value = reference.softmax([read_float(word) for word in operands[0]], beta=factor)
         else:
-            rows = ([read_float(word) for word in words] for words in operands)
-            value = getattr(reference, op)(*rows, **order)
+            named = zip(OPERANDS[op], operands, strict=True)
+            value = getattr(reference, op)(*(_numbers(*each) for each in named), **keywords)
         for line in value.digits(digits).ravel():
             click.echo(line)
     except reference.DomainError as error:
@@ -81,7 +94,7 @@ def evaluate(
 
 def _operands(op: str, words: tuple[str, ...]) -> list[list[str]]:
     """Return the words of each operand of `op`."""
-    from softcert.backends.ops import OPERANDS
+    from softcert.backends.ops import ONE_A_ROW, OPERANDS
 
     operands: list[list[str]] = [[]]
     for word in words:
@@ -99,9 +112,30 @@ def _operands(op: str, words: tuple[str, ...]) -> list[list[str]]:
         raise click.UsageError(f"{op} {how}, and {len(operands)} were given")
     if not all(operands):
         raise click.UsageError(f"{op} needs at least one number")
-    if len({len(operand) for operand in operands}) > 1:
+    if any(len(operand) != 1 for name, operand in zip(names, operands, strict=True) if name in ONE_A_ROW):
+        raise click.UsageError(f"{op} takes one {' and one '.join(n for n in names if n in ONE_A_ROW)}")
+    if len({len(o) for name, o in zip(names, operands, strict=True) if name not in ONE_A_ROW}) > 1:
         raise click.UsageError(f"the operands of {op} have to be equally long")
     return operands
+
+
+def _numbers(name: str, words: list[str]) -> list[float] | float | int:
+    """Return an operand of a row: its numbers, or the one that a row has.
+
+    Raises
+    ------
+    click.UsageError : a word is no number, or no integer where it has to be one.
+    """
+    from softcert.backends.ops import INTEGERS, ONE_A_ROW
+
+    if name not in ONE_A_ROW:
+        return [read_float(word) for word in words]
+    number = read_float(words[0])
+    if name not in INTEGERS:
+        return number
+    if not number.is_integer():
+        raise click.UsageError(f"the {name} is the number of a class, counted from 0, and not {words[0]}")
+    return int(number)
 
 
 def read_float(word: str) -> float:
@@ -165,20 +199,21 @@ def _over_common_denominator(op: str, operands: list[list[str]]) -> tuple[list[f
     return floats, Fraction(divisor, denominator)
 
 
-def _order(op: str, alpha: str | None) -> dict[str, float]:
-    """Return the order that the option asks for, as a keyword of the op.
+def _keywords(op: str, options: Mapping[str, str | None]) -> dict[str, float]:
+    """Return the keywords of the op that options ask for.
 
     Raises
     ------
-    click.UsageError : it is no number, or the op takes none.
+    click.UsageError : one is no number, or the op takes none of that name.
     """
     from softcert.backends.ops import ROW_OPTIONS
 
-    if alpha is None:
-        return {}
-    if "alpha" not in ROW_OPTIONS.get(op, {}):
-        raise click.UsageError(f"--alpha is for entmax and entmax_vjp, not {op}")
-    return {"alpha": read_float(alpha)}
+    given = {name: word for name, word in options.items() if word is not None}
+    for name in given:
+        if name not in ROW_OPTIONS.get(op, {}):
+            having = " and ".join(known for known, taken in ROW_OPTIONS.items() if name in taken)
+            raise click.UsageError(f"--{name.replace('_', '-')} is for {having}, not {op}")
+    return {name: read_float(word) for name, word in given.items()}
 
 
 def _inverse_temperature(op: str, beta: str | None, temperature: str | None, exact: bool) -> Fraction:

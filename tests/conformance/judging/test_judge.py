@@ -159,7 +159,8 @@ def test_a_special_row_does_not_change_how_its_neighbour_is_judged(op):
     """Bounds and errors are those of the ordinary row alone, whatever row stands beside it."""
     operands = row_of(op, "float64")
     alone = judged(op, operands, exact(op, operands))
-    beside = tuple(np.stack([a, np.full_like(a, np.nan), a]) for a in operands)
+    spoiled = (a if a.dtype.kind == "i" else np.full_like(a, np.nan) for a in operands)
+    beside = tuple(np.stack([a, other, a]) for a, other in zip(operands, spoiled, strict=True))
     value = np.stack([exact(op, operands), np.full_like(exact(op, operands), np.nan), exact(op, operands)])
     both = judged(op, beside, value)
     assert both.finding is None

@@ -8,6 +8,8 @@ import pytest
 from softcert.backends.contract import Contract
 from softcert.backends.ops import ROW_OPS as OPS
 from softcert.backends.types import Call
+from softcert.conformance.context import Context
+from softcert.conformance.inputs.growing import operands_from
 from softcert.conformance.judging.policy import (
     ALL_MINUS_INF,
     HAS_NAN,
@@ -17,6 +19,7 @@ from softcert.conformance.judging.policy import (
     breaches,
     row_kinds,
 )
+from softcert.conformance.spec import PRODUCT_OPS
 
 INF, NAN = np.inf, np.nan
 f32 = np.float32
@@ -77,8 +80,9 @@ def test_kinds_follow_the_reduced_axis():
 
 @pytest.mark.parametrize("op", OPS)
 def test_an_empty_axis_is_ordinary(op):
-    operands = [np.zeros((2, 0))] * (2 if op.endswith(("jvp", "vjp")) else 1)
-    assert row_kinds(call_of(op, *operands)).tolist() == [ORDINARY, ORDINARY]
+    zero = np.zeros((2, 0), f32)
+    operands = (zero, zero) if op in PRODUCT_OPS else operands_from(Context(op, "float32", Contract()), zero)
+    assert row_kinds(Call(op, operands)).tolist() == [ORDINARY, ORDINARY]
 
 
 # --- NaN ---
@@ -174,3 +178,44 @@ def test_a_breach_says_where_what_and_of_which_row():
     call = Call("softmax", (x.T.copy(),), {"axis": 0})
     (breach,) = breaches(call, np.array([[0.5, NAN], [0.5, 0.0]], dtype=f32), Contract())
     assert (breach.index, breach.expected, breach.kind) == ((1, 1), "NaN", ALL_MINUS_INF)
+
+
+# --- losses ---
+
+
+def kinds_of_losses(x, target, dloss=None, **options):
+    operands = (f32(x), np.array(target), *(() if dloss is None else (f32(dloss),)))
+    op = "cross_entropy" if dloss is None else "cross_entropy_vjp"
+    return row_kinds(Call(op, operands, {"axis": -1, **options})).tolist()
+
+
+def test_an_ignored_row_of_a_loss_is_ordinary_whatever_it_holds():
+    x = [[NAN, 0.0], [INF, 0.0], [-INF, -INF], [0.0, -INF]]
+    assert kinds_of_losses(x, [0, 0, 0, 1]) == [HAS_NAN, HAS_PLUS_INF, ALL_MINUS_INF, ORDINARY]
+    assert kinds_of_losses(x, [-100] * 4) == [ORDINARY] * 4
+    assert kinds_of_losses(x, [1, 0, 1, 0], ignore_index=1) == [ORDINARY, HAS_PLUS_INF, ORDINARY, ORDINARY]
+    zero = np.zeros((4, 2))
+    assert kinds_of_losses(zero, [0, 0, -100, 1], [NAN, INF, NAN, 1.0]) == [
+        HAS_NAN,
+        HAS_NAN,
+        ORDINARY,
+        ORDINARY,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "allowed", "refused"),
+    [
+        ([NAN, 0.0], [NAN], [0.0, INF]),
+        ([INF, 0.0], [NAN, INF], [0.0, -INF, 7.0]),
+        ([-INF, -INF], [NAN, INF], [0.0, 0.6931472]),
+    ],
+)
+def test_what_a_loss_without_a_distribution_may_be(row, allowed, refused):
+    call = Call("cross_entropy", (f32([row]), np.array([1])))
+    for answer in (*allowed, *refused):
+        assert bool(breaches(call, f32([answer]), Contract())) == (answer in refused)
+    slopes = Call("cross_entropy_vjp", (f32([row]), np.array([1]), f32([1.0])))
+    assert not breaches(slopes, f32([[NAN, NAN]]), Contract())
+    assert breaches(slopes, f32([[0.0, 0.0]]), Contract())
+    assert bool(breaches(slopes, f32([[NAN, -1.0]]), Contract())) == (row[0] != INF)
