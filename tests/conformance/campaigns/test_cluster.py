@@ -94,6 +94,8 @@ def test_a_scheduler_that_is_killed_and_started_again_costs_slices_in_flight(
             before.append(store.totals().done)
         time.sleep(1.0)
         scheduler()
+        # For a while there is a scheduler, and nobody to compute.
+        time.sleep(3.0)
         worker()
 
     thread = threading.Thread(target=fault)

@@ -386,5 +386,29 @@ def test_no_process_of_a_drive_outlives_it(tmp_path, counting, processes):
         names = {" ".join(p.cmdline()) for p in processes.alive(family)}
         assert all("forkserver" in name or "resource_tracker" in name for name in names), names
         assert drivers.drivers(store) == []
+        assert len(store.claim(drivers.join(store, 1), 1000)) == 100
     with open_store(tmp_path / "s.sqlite") as store:
         assert store.totals().remaining == 100
+
+
+def test_what_was_answered_before_an_interrupt_is_kept(tmp_path, counting, require_exact):
+    """Also what no report has counted yet: here every slice is done as soon as it is handed out."""
+
+    class AtOnce(ThreadPoolExecutor):
+        def submit(self, function, *args):
+            future = Future()
+            future.set_result(function(*args))
+            return future
+
+    def stop(status):
+        if status.computing:
+            assert status.totals.done == 0
+            raise KeyboardInterrupt
+
+    # Seven of them take longer than a report lets wait for itself.
+    with store_for(tmp_path / "s.sqlite", counting(50, seconds=0.05)) as store:
+        with pytest.raises(KeyboardInterrupt):
+            drive(store, [executor_lane(lambda: AtOnce(1), 7)], progress=stop)
+        assert store.totals().done == 7
+        drive(store, threads(1))
+    require_exact(tmp_path / "s.sqlite", 50)
