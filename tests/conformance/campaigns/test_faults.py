@@ -148,7 +148,8 @@ def test_workers_killed_at_random_moments_cost_their_slices_alone(
     assert 1 <= repeated <= killed
     with open_store(commands.store) as store:
         (charged,) = store.connection.execute("SELECT sum(count) FROM attempts").fetchone()
-    assert charged == repeated
+    # A slice may have been on its way to the process, and left no trace there.
+    assert repeated <= charged <= killed
 
 
 def test_the_workers_of_a_killed_driver_end(commands, tmp_path, processes):
