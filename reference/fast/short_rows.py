@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from softcert.reference.environment import require_ieee
-from softcert.reference.fast.compiled import bits_of, compiled, fma, inlined
+from softcert.reference.fast.compiled import bits_of, compiled, fma, from_bits, inlined
 from softcert.reference.fast.double_word import two_sum
 from softcert.reference.fast.narrow import NEGLIGIBLE, exp_plain
 from softcert.reference.fast.rows import power_of_two
@@ -171,18 +171,26 @@ def _log_of_sum(maxima: int, rest: float, unseen: float) -> tuple[float, float]:
 
 @inlined
 def _places(
-    v: float, w: float, least: float, most: float, fmt: tuple[int, int, int, float]
+    words: tuple[float, float, float], ends: tuple[float, float], fmt: tuple[int, int, int, float]
 ) -> tuple[int, bool, float, float]:
-    """(unit, whether it is certain, ends) of |t| in [v - w, v + w], above `least` and strictly below `most`."""
-    low, high = max(v - w, least), min(v + w, most)
-    open_end = high == most
-    if high <= 0.0:
-        low, high, open_end = -high, -low, False
-    certain = low >= 0.0
+    """(unit, whether it is certain, ends) of |a + l|, l known up to d, least < a + l < most.
+
+    Sums are rounded by half a unit of their last place at most, so that the next number beyond is an end.
+    """
+    v, rest = two_sum(words[0], words[1])
+    least, most = ends
+    if v < 0.0:
+        v, rest, least, most = -v, -rest, -np.inf, np.inf
+    d = words[2]
+    high = min(v + (rest + d), most)
+    low = v + (rest - d)
+    if rest < d and low > 0.0:
+        low = from_bits(bits_of(low) - 1)
+    low = max(low, least)
     _, emin, emax, _ = fmt
-    below = min(max(_exponent(bits_of(low)), emin), emax)
-    above = min(max(_exponent(bits_of(high) - (1 if open_end else 0)), emin), emax)
-    return below - fmt[0] + 1, certain and below == above, low, high
+    below = min(max(_exponent(bits_of(max(low, 0.0))), emin), emax)
+    above = min(max(_exponent(bits_of(high) - (1 if high == most else 0)), emin), emax)
+    return below - fmt[0] + 1, low >= 0.0 and below == above, low, high
 
 
 @inlined
@@ -195,8 +203,7 @@ def _error(
 ) -> tuple[float, float, float, int]:
     """(lower, upper, signed, unit) for t = sign (a + l), l known up to d, least < a + l < most (see above)."""
     a, l, d = words  # noqa: E741
-    v = a + l
-    unit, certain, low, high = _places(v, d + _EPS * (abs(v) + abs(l)), ends[0], ends[1], fmt)
+    unit, certain, low, high = _places(words, ends, fmt)
     if not certain:
         return np.nan, np.nan, np.nan, unit
     if not abs(y) < np.inf:
@@ -204,7 +211,7 @@ def _error(
         right = sign * y == np.inf
         if right and low >= fmt[3]:
             return 0.0, 0.0, 0.0, unit
-        if right and high >= fmt[3] and ends[1] > fmt[3]:
+        if right and not from_bits(bits_of(high) + 1) < fmt[3] and ends[1] > fmt[3]:
             return np.nan, np.nan, np.nan, unit
         return np.inf, np.inf, np.inf if y > 0.0 else -np.inf, unit
     s, e = two_sum(sign * y, -a)

@@ -1,0 +1,1 @@
+"""Campaigns: work that is cut into independent slices, run anywhere, and never loses what it found."""
