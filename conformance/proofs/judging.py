@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ from softcert.conformance.judging.judge import judge_values
 from softcert.conformance.judging.policy import ORDINARY, breaches, row_kinds
 from softcert.conformance.model import OracleError, Trial
 from softcert.conformance.proofs.domains import Domain
-from softcert.conformance.proofs.part import Breach, Part, Peak
+from softcert.conformance.proofs.part import Breach, Part, Peak, further, worse
 from softcert.conformance.proofs.screen import largest_ratios
 from softcert.conformance.proofs.tally import counted
 from softcert.conformance.spec import Seedling
@@ -42,8 +43,8 @@ FAMILY = "every row"
 _SAMPLED, _ONE_IN, _CONTROLLED = 1 << 12, 1 << 12, 1 << 9
 #: Spreads the samples over the rows of a domain: an odd number, so that it permutes residues of 2**32.
 _SPREAD = 0x9E3779B1
-#: So many errors are compared with their bounds at a time, the likeliest first.
-_AT_A_TIME = 64
+#: So many errors are compared with their bounds at a time, the likeliest first; and so often at most.
+_AT_A_TIME, _ATTEMPTS = 16, 4
 #: Errors this near to the bound are measured exactly.
 _NEAR = 1.0 - 2.0**-20
 
@@ -132,7 +133,9 @@ def _judged(bench: Bench, given: Answered, known: Part) -> Part:
     finite = np.isfinite(given.logits).all(axis=1)
     strange = np.flatnonzero(~finite)
     kinds = row_kinds(bench.call(given.x[strange])) if strange.size else np.zeros(0, dtype=np.int8)
-    measured, settled = _measured(bench, given, np.flatnonzero(finite), strange[kinds == ORDINARY])
+    masked = strange[kinds == ORDINARY]
+    finite[masked] = True
+    measured, settled = _measured(bench, given, np.flatnonzero(finite), masked)
     within, error_sum, signed_sum = counted(measured.upper, measured.signed)
     closest, breach = _closest(bench, given, measured, known)
     special = strange[kinds != ORDINARY]
@@ -149,7 +152,7 @@ def _judged(bench: Bench, given: Answered, known: Part) -> Part:
         error_sum=error_sum,
         signed_sum=signed_sum,
         settled=settled,
-        audited=_audit(bench, given, sampled[finite[sampled]]),
+        audited=_audit(bench, given, sampled[np.isfinite(given.logits[sampled]).all(axis=1)]),
         largest=_largest(given, measured),
         closest=closest,
         breach=breach,
@@ -160,25 +163,29 @@ def _judged(bench: Bench, given: Answered, known: Part) -> Part:
 # --- errors --------------------------------------------------------------------------------------------
 
 
-def _measured(bench: Bench, given: Answered, finite: Rows, masked: Rows) -> tuple[Measured, int]:
-    """Errors of rows that have an exact value, and how many rows the exact oracle had to settle."""
-    fast = _by_enclosures(bench, given, finite)
-    open_ = np.flatnonzero(np.isnan(fast.upper).any(axis=1))
-    slow = np.concatenate([fast.rows[open_], masked])
-    if not slow.size:
-        return fast, 0
-    exact = _by_oracle(bench, given, slow)
-    kept = np.ones(len(finite), dtype=np.bool_)
-    kept[open_] = False
-    joined = [np.concatenate([a[kept], b]) for a, b in zip(fast, exact, strict=True)]
-    order = np.argsort(joined[0], kind="stable")
-    return Measured(*(column[order] for column in joined)), int(open_.size)
+def _measured(bench: Bench, given: Answered, rows: Rows, masked: Rows) -> tuple[Measured, int]:
+    """Errors of rows that have an exact value, and how many of them the exact oracle had to settle.
+
+    Parameters
+    ----------
+    masked : those of the rows in which a logit is -inf.
+    """
+    places = np.searchsorted(rows, masked)
+    errors = _by_enclosures(bench, given, rows, places)
+    slow = np.flatnonzero(np.isnan(errors.upper).any(axis=1))
+    if slow.size:
+        exact = _by_oracle(bench, given, rows[slow])
+        for column, settled in zip(errors[1:], exact[1:], strict=True):
+            column[slow] = settled
+    return errors, int(slow.size - masked.size)
 
 
-def _by_enclosures(bench: Bench, given: Answered, rows: Rows) -> Measured:
-    whole = len(rows) == len(given.x)
-    x, y = (given.logits, given.answers) if whole else (given.logits[rows], given.answers[rows])
+def _by_enclosures(bench: Bench, given: Answered, rows: Rows, masked: Rows) -> Measured:
+    """Errors by the compiled enclosures; NaN where they leave one open, and at the places `masked`."""
+    x, y = given.logits[rows], given.answers[rows]
+    x[masked] = 0.0
     errors = short_row_errors(bench.op, x, y, format_of(bench.dtype))
+    errors.upper[masked] = np.nan
     ratio = largest_ratios(bench.op, x, errors, bench.context.arithmetic)
     return Measured(rows, errors.lower, errors.upper, errors.signed, ratio)
 
@@ -212,32 +219,46 @@ def _largest(given: Answered, measured: Measured) -> Peak | None:
 def _closest(
     bench: Bench, given: Answered, measured: Measured, known: Part
 ) -> tuple[Peak | None, Breach | None]:
-    """The largest error / bound if it exceeds what is known, and the worst breach of the contract."""
-    best: Peak | None = None
-    breach: Breach | None = None
-    least = known.closest.value if known.closest else -1.0
-    ratio = measured.ratio.copy()
-    while True:
-        hopeful = np.unique(_likeliest(ratio, least))
+    """The largest error / bound unless more is known already, and the worst breach of the contract found.
+
+    Estimates are compared with the bounds themselves from the largest down, until none is above what is known
+    or, among very many that are nearly equal, one of them stands for what is known from above.
+    """
+    estimates = measured.ratio.max(axis=1, initial=-1.0)
+    if not estimates.size or (known.closest is not None and estimates.max() <= known.closest.value):
+        return None, None
+    best, breach = None, None
+    for attempt in count():
+        hopeful = np.flatnonzero(estimates > (-1.0 if best is None else best.value))
         if not hopeful.size:
-            return best, breach
-        peak, broken = _against_bounds(bench, given, measured, hopeful)
-        ratio[hopeful] = -1.0
-        least = max(least, peak.value)
-        if best is None or (peak.value, -peak.row) > (best.value, -best.row):
-            best = peak
-        if broken is not None and (breach is None or (broken.value, -broken.row) > (breach.value, -breach.row)):
-            breach = broken
+            break
+        chosen = _largest_of(estimates, hopeful)
+        if attempt >= _ATTEMPTS and (breach is not None or estimates[chosen[0]] < _NEAR):
+            best = _estimated(given, measured, int(chosen[0]))
+            break
+        peak, broken = _against_bounds(bench, given, measured, np.sort(chosen))
+        estimates[chosen] = -1.0
+        best, breach = further(best, peak), worse(breach, broken)
+    return best, breach
 
 
-def _likeliest(ratio: Floats, least: float) -> Rows:
-    """Rows with an estimate above `least`; of many those with the largest."""
-    places = np.flatnonzero(ratio > least)
-    if places.size > _AT_A_TIME:
-        chosen = np.argpartition(ratio.flat[places], -_AT_A_TIME)[-_AT_A_TIME:]
-        places = places[chosen]
-    rows: Rows = places // ratio.shape[1]
+def _largest_of(estimates: Floats, hopeful: Rows) -> Rows:
+    """Rows with the largest estimates, from the largest down; of equal ones the first."""
+    if hopeful.size > _AT_A_TIME:
+        least = np.partition(estimates[hopeful], -_AT_A_TIME)[-_AT_A_TIME]
+        hopeful = hopeful[estimates[hopeful] >= least]
+    order = np.argsort(-estimates[hopeful], kind="stable")[:_AT_A_TIME]
+    rows: Rows = hopeful[order]
     return rows
+
+
+def _estimated(given: Answered, measured: Measured, i: int) -> Peak:
+    """The place of an estimate that stands for the largest error / bound."""
+    column = int(np.argmax(measured.ratio[i]))
+    row, value = int(measured.rows[i]), float(measured.ratio[i, column])
+    ends = float(measured.lower[i, column]), float(measured.upper[i, column])
+    answer = tuple(given.answers[row].tolist())
+    return Peak(value, given.first + row, column, ends, answer, ends[1] / value)
 
 
 def _against_bounds(
@@ -323,7 +344,8 @@ def _audit(bench: Bench, given: Answered, rows: Rows) -> int:
     """Compare the errors of some rows with those of the exact oracle; say how many rows."""
     if not rows.size:
         return 0
-    fast, exact = _by_enclosures(bench, given, rows), _by_oracle(bench, given, rows)
+    nothing = np.zeros(0, dtype=np.intp)
+    fast, exact = _by_enclosures(bench, given, rows, nothing), _by_oracle(bench, given, rows)
     left_open = np.isnan(fast.upper)
     apart = (fast.lower > exact.upper) | (exact.lower > fast.upper)
     least = np.where(exact.lower > 0.0, exact.ratio * (exact.lower / exact.upper), 0.0)

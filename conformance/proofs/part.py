@@ -102,9 +102,9 @@ class Part:
             signed_sum=self.signed_sum + other.signed_sum,
             settled=self.settled + other.settled,
             audited=self.audited + other.audited,
-            largest=_further(self.largest, other.largest),
-            closest=_further(self.closest, other.closest),
-            breach=_worse(self.breach, other.breach),
+            largest=further(self.largest, other.largest),
+            closest=further(self.closest, other.closest),
+            breach=worse(self.breach, other.breach),
             failure=_earlier(self.failure, other.failure),
             controls={
                 name: self.controls.get(name, False) or other.controls.get(name, False)
@@ -162,11 +162,13 @@ def _summed(some: tuple[int, ...], others: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(a + b for a, b in zip(some, others, strict=True)) if some and others else some or others
 
 
-def _further(some: Peak | None, other: Peak | None) -> Peak | None:
+def further(some: Peak | None, other: Peak | None) -> Peak | None:
+    """The larger of two peaks; of equal ones the first."""
     return _best(some, other, lambda peak: (peak.value, -peak.row, -peak.column))
 
 
-def _worse(some: Breach | None, other: Breach | None) -> Breach | None:
+def worse(some: Breach | None, other: Breach | None) -> Breach | None:
+    """The worse of two breaches; of equal ones the first."""
     return _best(some, other, lambda breach: (breach.value, -breach.row))
 
 
@@ -192,4 +194,4 @@ def _joined(some: tuple[Range, ...], others: tuple[Range, ...]) -> tuple[Range, 
     return tuple(joined)
 
 
-__all__ = ["Breach", "Part", "Peak", "total"]
+__all__ = ["Breach", "Part", "Peak", "further", "total", "worse"]
