@@ -206,7 +206,9 @@ def _witness_of(domain: Domain, op: str, dtype: str, subject: str, peak: Peak) -
     low, high = (str(end) for end in getattr(reference, op)(x, method="arb")[index].bounds_decimal(30))
     name = quantity(call, index)
     observed = float(value[index])
-    message = f"{name} is {observed:.9g}, {peak.error[1]:.6g} ulp at most from the exact value: the largest error"
+    message = (
+        f"{name} is {observed:.9g}, {peak.error[1]:.6g} ulp at most from the exact value: the largest error"
+    )
     finding = Finding(0, index, name, (low, high), hex_of(value[index]), peak.error, None, message)
     trial = Trial(calls=(call,), family=domain.name)
     return _witness(subject, op, dtype, trial, Output((value,)), finding)

@@ -120,7 +120,9 @@ def domain_of(name: str, op: str, dtype: str) -> Domain:
         raise RequestError(f"domain {name!r} is unknown; the domains are {', '.join(DOMAINS)}")
     domain = DOMAINS[name]
     if op not in FORWARD_OPS:
-        raise RequestError(f"op {op!r} has no proof by exhaustion; those that have are {', '.join(FORWARD_OPS)}")
+        raise RequestError(
+            f"op {op!r} has no proof by exhaustion; those that have are {', '.join(FORWARD_OPS)}"
+        )
     if dtype not in domain.dtypes:
         raise RequestError(f"{name} are proved for {', '.join(domain.dtypes)}, not for {dtype!r}")
     return domain

@@ -1,15 +1,15 @@
 """Judge the answers to many rows of a domain at once: what a proof does in place of the ordinary judge.
 
-Rows of finite logits are judged by the compiled enclosures of `reference.fast.short_rows`; what these leave open, and
-rows with -inf beside a number, by an exact oracle; rows without an exact value by the contract's policy. Only the
-errors that may be nearest to their bounds are compared with the bounds themselves (`screen`). A sample of the rows is
-judged by the ordinary judge too, and an error on which the two disagree stops the proof.
+Rows of finite logits are judged by the compiled enclosures of `reference.fast.short_rows`; what these leave
+open, and rows with -inf beside a number, by an exact oracle; rows without an exact value by the contract's
+policy. Only the errors that may be nearest to their bounds are compared with the bounds (`screen`). A sample
+of the rows is measured by the exact oracle too, and an error on which the two disagree stops the proof.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -105,7 +105,7 @@ class Answered(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """Errors of rows that have an exact value: which rows, and lower, upper, signed error and error / bound."""
+    """Errors of rows that have an exact value: which rows; lower, upper, signed error; error / bound."""
 
     rows: Rows
     lower: Floats
@@ -119,7 +119,7 @@ def judge_rows(bench: Bench, given: Answered, known: Part) -> Part:
 
     Parameters
     ----------
-    known : what is known of other rows: what comes nowhere near to its largest figures is not looked at closer.
+    known : what is known of other rows: what stays below its largest figures is not looked at closer.
 
     Raises
     ------
@@ -130,7 +130,7 @@ def judge_rows(bench: Bench, given: Answered, known: Part) -> Part:
 
 
 def _judged(bench: Bench, given: Answered, known: Part) -> Part:
-    finite = np.isfinite(given.logits).all(axis=1)
+    finite = np.asarray(np.isfinite(given.logits).all(axis=1))
     strange = np.flatnonzero(~finite)
     kinds = row_kinds(bench.call(given.x[strange])) if strange.size else np.zeros(0, dtype=np.int8)
     masked = strange[kinds == ORDINARY]
@@ -143,7 +143,8 @@ def _judged(bench: Bench, given: Answered, known: Part) -> Part:
         breach = _first_breach(bench, given, special) or breach
     last = given.first + len(given.x)
     sampled = _sample(bench, given.first, last, _SAMPLED)
-    part = Part(
+    controls, telling = _controlled(bench, given, _sample(bench, given.first, last, _CONTROLLED), known)
+    return Part(
         ranges=((given.first, last),),
         cases=len(given.x),
         elements=given.answers.size,
@@ -156,8 +157,9 @@ def _judged(bench: Bench, given: Answered, known: Part) -> Part:
         largest=_largest(given, measured),
         closest=closest,
         breach=breach,
+        controls=controls,
+        telling=telling,
     )
-    return replace(part, **_controlled(bench, given, _sample(bench, given.first, last, _CONTROLLED), known))
 
 
 # --- errors --------------------------------------------------------------------------------------------
@@ -362,10 +364,12 @@ def _audit(bench: Bench, given: Answered, rows: Rows) -> int:
     return len(rows)
 
 
-def _controlled(bench: Bench, given: Answered, rows: Rows, known: Part) -> dict[str, object]:
+def _controlled(
+    bench: Bench, given: Answered, rows: Rows, known: Part
+) -> tuple[dict[str, bool], tuple[int, int]]:
     """Which wrong answers on purpose are caught on a sample of rows, and whether the bound can tell any."""
     if not rows.size:
-        return {}
+        return {}, (0, 0)
     trial = bench.trial(given.x[rows])
     caught: dict[str, bool] = {}
     judged = judge_values(trial, (given.value[rows],), bench.context)
@@ -375,7 +379,7 @@ def _controlled(bench: Bench, given: Answered, rows: Rows, known: Part) -> dict[
         answers = control_answer(name, trial.calls[0], bench.context)
         if answers is not None:
             caught[name] = judge_values(trial, answers, bench.context).finding is not None
-    return {"controls": caught, "telling": (int(not judged.vacuous), 1)}
+    return caught, (int(not judged.vacuous), 1)
 
 
 __all__ = ["FAMILY", "Answered", "Bench", "judge_rows"]

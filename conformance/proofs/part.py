@@ -64,7 +64,7 @@ class Part:
     elements : results that were judged; `compared`, those that have an exact value.
     within : how many of these err by no more than each limit of `WITHIN`, and how many by more.
     error_sum, signed_sum : sums of their errors, in units of 2**-32 ulp (`tally`).
-    settled : rows that an exact oracle had to settle. audited : rows on which it was compared with the proof's.
+    settled : rows that an exact oracle had to settle. audited : rows on which the two were compared.
     largest : the largest error. closest : the largest error / bound.
     breach : the worst row that breaks the contract. failure : the first call that gave no answer.
     controls : whether each wrong answer on purpose was caught.
@@ -164,22 +164,22 @@ def _summed(some: tuple[int, ...], others: tuple[int, ...]) -> tuple[int, ...]:
 
 def further(some: Peak | None, other: Peak | None) -> Peak | None:
     """The larger of two peaks; of equal ones the first."""
-    return _best(some, other, lambda peak: (peak.value, -peak.row, -peak.column))
+    if some is None or other is None:
+        return some or other
+    return max(some, other, key=lambda peak: (peak.value, -peak.row, -peak.column))
 
 
 def worse(some: Breach | None, other: Breach | None) -> Breach | None:
     """The worse of two breaches; of equal ones the first."""
-    return _best(some, other, lambda breach: (breach.value, -breach.row))
+    if some is None or other is None:
+        return some or other
+    return max(some, other, key=lambda breach: (breach.value, -breach.row))
 
 
 def _earlier(some: Breach | None, other: Breach | None) -> Breach | None:
-    return _best(some, other, lambda breach: -breach.row)
-
-
-def _best(some: Any, other: Any, rank: Any) -> Any:
     if some is None or other is None:
-        return some if other is None else other
-    return max(some, other, key=rank)
+        return some or other
+    return min(some, other, key=lambda breach: breach.row)
 
 
 def _joined(some: tuple[Range, ...], others: tuple[Range, ...]) -> tuple[Range, ...]:

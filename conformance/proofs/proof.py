@@ -41,8 +41,8 @@ def prove(
     Parameters
     ----------
     subject : as for `softcert.check`.
-    domain : "pairs", every ordered pair of numbers of a 16-bit format; "single", (x, 0) for every x of float16,
-        bfloat16 or float32; "triples", every triple of float8_e4m3fn numbers in the dtype asked for.
+    domain : "pairs", every ordered pair of numbers of a 16-bit format; "single", (x, 0) for every x of
+        float16, bfloat16 or float32; "triples", every triple of float8_e4m3fn numbers in the dtype asked for.
     op : softmax, log_softmax or logsumexp.
     first, last : the rows [first, last) of the domain, in the order of their encodings; all by default.
     contract : judge by this contract, or mapping of its fields, in place of the subject's own.
@@ -91,9 +91,7 @@ def _batch(subject: Subject, bench: Bench, first: int, last: int, known: Part) -
         breach = Breach(float("inf"), first, last - first, message)
         return Part(ranges=((first, last),), failure=breach, subject_seconds=answered - begun)
     part = judge_rows(bench, Answered.of(first, x, reply.value), known)
-    return replace(
-        part, subject_seconds=answered - begun, oracle_seconds=perf_counter() - answered
-    )
+    return replace(part, subject_seconds=answered - begun, oracle_seconds=perf_counter() - answered)
 
 
 def _checked_range(first: int, last: int | None, size: int) -> tuple[int, int]:

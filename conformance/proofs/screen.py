@@ -1,9 +1,10 @@
 """Which of very many errors may come nearest to their bounds: a cheap estimate from above.
 
-An a-priori bound of `bounds.softmax` takes half a dozen logarithms and exponentials a row. What is computed here
-takes none: it is never larger than that bound, since e + e^2/2 + ... + e^8/8! <= expm1(e), since the diagonal Pade
-approximants of log1p(s) are below it, and since every other part is the same. So error / estimate is never below error / bound, and whatever does not
-reach the largest error / bound known so far need not be judged by the bound itself.
+An a-priori bound of `bounds.softmax` takes half a dozen logarithms and exponentials a row. What is computed
+here takes none: it is never larger than that bound, since e + e^2/2 + ... + e^8/8! <= expm1(e), since the
+diagonal Pade approximants of log1p(s) are below it, and since every other part is the same. So error /
+estimate is never below error / bound, and whatever does not reach the largest error / bound known so far need
+not be judged by the bound itself.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ def _rescales(x: Floats, i: int) -> float:
 
 
 @inlined
-def _argument(gap: float, size: float, top: float, free: bool, facts: Facts) -> float:  # noqa: FBT001 -- numba
+def _argument(gap: float, size: float, top: float, free: bool, facts: Facts) -> float:
     """`bounds.softmax._argument_error` of one logit."""
     if facts[0] > 0.0:
         return facts[1] * gap
@@ -104,7 +105,12 @@ def _argument(gap: float, size: float, top: float, free: bool, facts: Facts) -> 
 
 @inlined
 def _denominator(
-    x: Floats, i: int, share: Floats, top: float, free: bool, facts: Facts  # noqa: FBT001 -- numba
+    x: Floats,
+    i: int,
+    share: Floats,
+    top: float,
+    free: bool,
+    facts: Facts,
 ) -> float:
     """At most `bounds.softmax._sum_error` of a row."""
     rescales = 0.0 if facts[0] > 0.0 else _rescales(x, i) * facts[4]
@@ -116,9 +122,10 @@ def _denominator(
             weight += facts[3]
         s += share[i, j] * _grown(weight) if share[i, j] > 0.0 else 0.0
         largest = max(largest, share[i, j])
-    # Gauss's quadrature of s / (1 + s t) in three points, whose error is that of an even derivative: positive.
-    log = s * (60.0 + s * (60.0 + 11.0 * s)) / (60.0 + s * (90.0 + s * (36.0 + 3.0 * s)))
-    return log + facts[7] + x.shape[1] * facts[5] * largest
+    # Gauss's quadrature of s / (1 + s t) in three points, which errs by an even derivative: downward.
+    log: float = s * (60.0 + s * (60.0 + 11.0 * s)) / (60.0 + s * (90.0 + s * (36.0 + 3.0 * s)))
+    total: float = log + facts[7] + x.shape[1] * facts[5] * largest
+    return total
 
 
 @inlined
@@ -174,9 +181,7 @@ def _ratios(
         for j in range(upper.shape[1]):
             gap = top - x[i, j]
             if op == _SOFTMAX:
-                bound = _share_bound(
-                    abs(x[i, j]), gap, top, share[i, j], denominator, log_sum[i, 0], facts
-                )
+                bound = _share_bound(abs(x[i, j]), gap, top, share[i, j], denominator, log_sum[i, 0], facts)
             else:
                 bound = _log_bound(op, gap, top, log_sum[i, 0], denominator, facts)
             error = upper[i, j]

@@ -55,7 +55,7 @@ def _counted(
     high, low, signed_high, signed_low = 0, 0, 0, 0
     for k in range(upper.size):
         counts[_place(upper[k], limits)] += 1
-        term = np.int64(np.ceil(min(upper[k], CLIPPED) * UNIT))
+        term: Any = np.int64(np.ceil(min(upper[k], CLIPPED) * UNIT))
         high += term >> 32
         low += term & _LOW
         term = np.int64(np.rint(max(min(signed[k], CLIPPED), -CLIPPED) * UNIT))

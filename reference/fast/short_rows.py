@@ -1,11 +1,12 @@
 """Certified errors of answers for very many rows of two or three finite logits.
 
 A value t of softmax, log_softmax or logsumexp is taken as t = s (a + l) with a sign s, a word a >= 0 that is
-exact, and a word l that is known up to an absolute error d: 1 - q for the larger of two probabilities, max + L
-for logsumexp, -(gap + L) for the smaller logarithm. So neither what is next to 1 nor what is a hair off a number
-of the format loses anything, and the error of an answer, (y - t) / ulp(t), is an interval about 2**-46 of t wide.
-What such an interval cannot settle (which ulp counts, whether half an ulp is exceeded, whether the exact value
-overflows) is marked, for an exact oracle. The derivation stands in docs/explanation/proofs-by-exhaustion.md.
+exact, and a word l that is known up to an absolute error d: 1 - q for the larger of two probabilities,
+max + L for logsumexp, -(gap + L) for the smaller logarithm. So neither what is next to 1 nor what is a hair
+off a number of the format loses anything, and the error of an answer, (y - t) / ulp(t), is an interval about
+2**-46 of l wide. What such an interval cannot settle (which ulp counts, whether half an ulp is exceeded,
+whether the exact value overflows) is marked, for an exact oracle. The derivation stands in
+docs/explanation/proofs-by-exhaustion.md.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ _UNSEEN = 2.0**-231
 #: Twice the unit roundoff: more than any one rounding here costs.
 _EPS = 2.0**-52
 _NEXT_TO_ONE = 1.0 - 2.0**-53
+#: The weight of a gap of almost 2**-19, and what the third power leaves of such a gap.
+_NEARLY_ONE, _CUBED = 1.0 - 2.0**-20, 2.0**-40
 _OUTWARD = 1.0 + 2.0**-51
 _INWARD = 1.0 - 2.0**-51
 _LOG_2 = math.log(2.0)
@@ -201,7 +204,7 @@ def _error(
     ends: tuple[float, float],
     fmt: tuple[int, int, int, float],
 ) -> tuple[float, float, float, int]:
-    """(lower, upper, signed, unit) for t = sign (a + l), l known up to d, least < a + l < most (see above)."""
+    """(lower, upper, signed, unit) for t = sign (a + l), l known up to d, least < a + l < most."""
     a, l, d = words  # noqa: E741
     unit, certain, low, high = _places(words, ends, fmt)
     if not certain:
@@ -256,6 +259,20 @@ def _share_of(
 
 
 @inlined
+def _nearly_half(
+    gap: float, larger: bool  # noqa: FBT001 -- numba
+) -> tuple[tuple[float, float, float], tuple[float, float]]:
+    """Words and ends of one of two probabilities where 0 < gap < 2**-19: 1/2 +- tanh(gap / 2) / 2.
+
+    That is gap / 4 less its cube by 48 and something, of which 2**-40 is far more than it and all roundings.
+    """
+    off = gap / 4.0
+    if larger:
+        return (0.5, off, off * _CUBED), (0.5, np.inf)
+    return (0.5, -off, off * _CUBED), (0.0, 0.5)
+
+
+@inlined
 def _log_share_of(
     gap: float, tail: float, log_sum: float, d: float
 ) -> tuple[tuple[float, float, float], tuple[float, float]]:
@@ -282,7 +299,7 @@ def _errors(
     log_sum: Floats,
 ) -> None:
     """Fill all that `Errors` holds."""
-    two = x.shape[1] == 2
+    two = op == _SOFTMAX and x.shape[1] == 2
     for i in range(x.shape[0]):
         top, maxima, rest, unseen = _row(x, i, share)
         total = maxima + (rest + unseen)
@@ -292,9 +309,8 @@ def _errors(
             sign = 1.0
             if op == _SOFTMAX:
                 words, ends = _share_of(share[i, j], maxima, rest, unseen)
-                if two and maxima == 1 and share[i, j] == 1.0:
-                    # The larger of two, whose difference may be too small to be seen.
-                    ends = (0.5, ends[1])
+                if two and maxima == 1 and rest >= _NEARLY_ONE:
+                    words, ends = _nearly_half(top - min(x[i, 0], x[i, 1]), share[i, j] == 1.0)
             elif op == _LOG_SOFTMAX:
                 sign = -1.0
                 gap, tail = two_sum(top, -x[i, j])
