@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -130,7 +131,8 @@ def judge_rows(bench: Bench, given: Answered, known: Part) -> Part:
 
 
 def _judged(bench: Bench, given: Answered, known: Part) -> Part:
-    finite = np.asarray(np.isfinite(given.logits).all(axis=1))
+    # Numbers of 24 bits at most do not overflow binary64: a sum is finite where all its terms are.
+    finite = np.isfinite(reduce(np.add, given.logits.T))
     strange = np.flatnonzero(~finite)
     kinds = row_kinds(bench.call(given.x[strange])) if strange.size else np.zeros(0, dtype=np.int8)
     masked = strange[kinds == ORDINARY]
@@ -174,7 +176,7 @@ def _measured(bench: Bench, given: Answered, rows: Rows, masked: Rows) -> tuple[
     """
     places = np.searchsorted(rows, masked)
     errors = _by_enclosures(bench, given, rows, places)
-    slow = np.flatnonzero(np.isnan(errors.upper).any(axis=1))
+    slow = np.flatnonzero(np.isnan(reduce(np.add, errors.upper.T)))
     if slow.size:
         exact = _by_oracle(bench, given, rows[slow])
         for column, settled in zip(errors[1:], exact[1:], strict=True):
@@ -184,7 +186,8 @@ def _measured(bench: Bench, given: Answered, rows: Rows, masked: Rows) -> tuple[
 
 def _by_enclosures(bench: Bench, given: Answered, rows: Rows, masked: Rows) -> Measured:
     """Errors by the compiled enclosures; NaN where they leave one open, and at the places `masked`."""
-    x, y = given.logits[rows], given.answers[rows]
+    whole = len(rows) == len(given.x) and not masked.size
+    x, y = (given.logits, given.answers) if whole else (given.logits[rows], given.answers[rows])
     x[masked] = 0.0
     errors = short_row_errors(bench.op, x, y, format_of(bench.dtype))
     errors.upper[masked] = np.nan
@@ -226,7 +229,7 @@ def _closest(
     Estimates are compared with the bounds themselves from the largest down, until none is above what is known
     or, among very many that are nearly equal, one of them stands for what is known from above.
     """
-    estimates = measured.ratio.max(axis=1, initial=-1.0)
+    estimates: Floats = reduce(np.maximum, measured.ratio.T)
     if not estimates.size or (known.closest is not None and estimates.max() <= known.closest.value):
         return None, None
     best, breach = None, None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from softcert.conformance.bounds.arithmetic import Arithmetic
-from softcert.reference.fast.compiled import compiled, inlined
+from softcert.reference.fast.compiled import compiled, fma, inlined
 from softcert.reference.fast.short_rows import SHORT_OPS, Errors
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ _WIDEST = 160
 _POWERS = np.ldexp(1.0, np.arange(-_WIDEST, _WIDEST + 1))
 _LOG_2 = math.log(2.0)
 _SEEN = 2.0**-50
+_C3, _C4, _C5, _C6, _C7, _C8 = (1.0 / math.factorial(k) for k in range(3, 9))
 
 
 def largest_ratios(op: str, x: Floats, errors: Errors, arithmetic: Arithmetic) -> Floats:
@@ -73,14 +74,13 @@ def _facts(a: Arithmetic, n: int) -> Facts:
 @inlined
 def _grown(e: float) -> float:
     """At most expm1(e), for e >= 0."""
-    p = 1.0 + e / 8.0
-    p = 1.0 + p * e / 7.0
-    p = 1.0 + p * e / 6.0
-    p = 1.0 + p * e / 5.0
-    p = 1.0 + p * e / 4.0
-    p = 1.0 + p * e / 3.0
-    p = 1.0 + p * e / 2.0
-    return e * p
+    p = fma(e, _C8, _C7)
+    p = fma(p, e, _C6)
+    p = fma(p, e, _C5)
+    p = fma(p, e, _C4)
+    p = fma(p, e, _C3)
+    p = fma(p, e, 0.5)
+    return e * fma(p, e, 1.0)
 
 
 @inlined

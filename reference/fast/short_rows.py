@@ -259,9 +259,7 @@ def _share_of(
 
 
 @inlined
-def _nearly_half(
-    gap: float, larger: bool  # noqa: FBT001 -- numba
-) -> tuple[tuple[float, float, float], tuple[float, float]]:
+def _nearly_half(gap: float, larger: bool) -> tuple[tuple[float, float, float], tuple[float, float]]:
     """Words and ends of one of two probabilities where 0 < gap < 2**-19: 1/2 +- tanh(gap / 2) / 2.
 
     That is gap / 4 less its cube by 48 and something, of which 2**-40 is far more than it and all roundings.

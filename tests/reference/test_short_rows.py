@@ -12,7 +12,11 @@ from softcert.reference import format_of
 from softcert.reference.fast.compiled import compiled
 from softcert.reference.fast.short_rows import ERROR, SHORT_OPS, log1p_plain, short_row_errors
 
-DTYPES = {"float16": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat16), "float32": np.dtype("f4")}
+DTYPES = {
+    "float16": np.dtype(np.float16),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+    "float32": np.dtype("f4"),
+}
 RNG = np.random.default_rng(20)
 
 
