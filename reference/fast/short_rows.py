@@ -109,7 +109,7 @@ def _exponent(bits: int) -> int:
 
 @inlined
 def log1p_plain(z: float) -> float:
-    """log(1 + z) for 0 <= z <= 1 up to 2**-51 of it: 2 atanh(z / (2 + z)), 17 terms of positive sign."""
+    """log(1 + z) for 0 <= z <= 1 up to 2**-50 of it: 2 atanh(z / (2 + z)), 17 terms of positive sign."""
     s = z / (2.0 + z)
     q = s * s
     p = fma(q, _A16, _A15)
