@@ -14,7 +14,7 @@ from softcert.backends.types import Array, Call, Output, as_dtype
 from softcert.conformance.examination.breakdown import WITHIN
 from softcert.conformance.judging.compare import certified_errors, hex_of
 from softcert.conformance.judging.judge import judge_values, quantity
-from softcert.conformance.model import Finding, Status, Trial, Verdict, Witness
+from softcert.conformance.model import BROKEN, Finding, Status, Trial, Verdict, Witness
 from softcert.conformance.proofs.domains import Domain
 from softcert.conformance.proofs.judging import Bench
 from softcert.conformance.proofs.part import Breach, Part, Peak
@@ -113,7 +113,7 @@ def verdict_of(domain: Domain, op: str, dtype: str, subject: str, part: Part) ->
         error_mean=part.error_sum / UNIT / part.compared if part.compared else 0.0,
         bound_ulp=part.closest.bound if part.closest else 0.0,
         margin=_margin(part),
-        grade=_grade(status, largest[1]),
+        grade=_grade(status, largest[1]) if part.compared or status in BROKEN else "",
         message=message,
         witness=witness_from_json(dict(shown.witness)) if shown and shown.witness else None,
         controls={name: "caught" if hit else "passed" for name, hit in part.controls.items()},
