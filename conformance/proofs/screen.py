@@ -29,7 +29,8 @@ _SOFTMAX, _LOG_SOFTMAX, _LOGSUMEXP = range(3)
 _WIDEST = 160
 _POWERS = np.ldexp(1.0, np.arange(-_WIDEST, _WIDEST + 1))
 _LOG_2 = math.log(2.0)
-_SEEN = 2.0**-50
+#: More than what binary64 loses where the bound takes the logarithm of the rounded sum, which is 1 or more.
+_BLURRED = 2.0**-50
 _C3, _C4, _C5, _C6, _C7, _C8 = (1.0 / math.factorial(k) for k in range(3, 9))
 
 
@@ -140,10 +141,9 @@ def _share_bound(
         exponent += facts[3]
     if facts[0] == 0.0:
         distance = gap + log_sum
-        lse = min(facts[2] * abs(top + log_sum), max(log_sum, facts[1]))
+        lse = min(facts[2] * max(abs(top + log_sum) - _BLURRED, 0.0), max(log_sum, facts[1]))
         through = denominator + lse + (facts[1] + facts[3]) * log_sum + facts[1] * distance + facts[6]
-        # The bound takes the logarithm of a sum that binary64 may have rounded to 1.
-        exponent = max(exponent, through + (facts[3] if distance > _SEEN else 0.0))
+        exponent = max(exponent, through + (facts[3] if distance > 0.0 else 0.0))
     return p * _grown(exponent) + facts[5]
 
 
@@ -154,7 +154,7 @@ def _log_bound(op: int, gap: float, top: float, log_sum: float, total: float, fa
     if op == _LOG_SOFTMAX:
         error += (1.0 if facts[0] > 0.0 else 3.0) * facts[1] * gap
         return error + facts[10] * (gap + log_sum + error) + facts[11]
-    value = abs(top + log_sum)
+    value = max(abs(top + log_sum) - _BLURRED, 0.0)
     if facts[0] == 0.0:
         error += 2.0 * facts[2] * abs(top) + facts[12] * (value + error)
     return error + facts[9] * (value + error) + facts[11]
@@ -178,12 +178,13 @@ def _ratios(
         for j in range(1, x.shape[1]):
             top = max(top, x[i, j])
         denominator = _denominator(x, i, share, top, op != _SOFTMAX, facts)
+        seen = max(log_sum[i, 0] - _BLURRED, 0.0)
         for j in range(upper.shape[1]):
             gap = top - x[i, j]
             if op == _SOFTMAX:
-                bound = _share_bound(abs(x[i, j]), gap, top, share[i, j], denominator, log_sum[i, 0], facts)
+                bound = _share_bound(abs(x[i, j]), gap, top, share[i, j], denominator, seen, facts)
             else:
-                bound = _log_bound(op, gap, top, log_sum[i, 0], denominator, facts)
+                bound = _log_bound(op, gap, top, seen, denominator, facts)
             error = upper[i, j]
             ratio[i, j] = 0.0 if error == 0.0 else error / (bound * powers[_WIDEST - unit[i, j]])
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from softcert.backends import Worker
+from softcert.backends import Limits, Worker
 from softcert.backends.contract import as_contract
 from softcert.backends.types import Array, Backend, Failure, Reply
 from softcert.conformance.context import Context
@@ -25,6 +25,8 @@ CLAUSE = "accuracy.certified"
 #: So many calls at most look for the row that a call fails for; a hang takes its whole time each.
 _PROBES: Mapping[str, int] = {"hang": 3}
 _MOST_PROBES = 24
+#: A call of 65536 rows is not waited for as patiently as one of a few.
+_LIMITS = Limits(seconds_per_element=2e-4)
 
 
 @dataclass
@@ -84,7 +86,7 @@ class Subject:
 def started(spec: str | Backend, op: str, contract: Mapping[str, Any] | None = None) -> Subject:
     """Start a subject for one op; close its worker when done."""
     alone = spec if isinstance(spec, Backend) else str(spec)
-    return Subject(alone, Worker(alone, op=op, contract=as_contract(contract)))
+    return Subject(alone, Worker(alone, op=op, contract=as_contract(contract), limits=_LIMITS))
 
 
 _kept: dict[tuple[str, str, str], Subject] = {}
