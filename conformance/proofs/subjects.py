@@ -6,6 +6,7 @@ Starting a worker takes longer than a slice, so a process keeps the last one tha
 from __future__ import annotations
 
 import atexit
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -90,6 +91,19 @@ def started(spec: str | Backend, op: str, contract: Mapping[str, Any] | None = N
 
 
 _kept: dict[tuple[str, str, str], Subject] = {}
+_inherited: list[Subject] = []
+
+
+def _disown() -> None:
+    """Leave the parent's worker to it in a forked process, which asks for one of its own.
+
+    It is not dropped: a worker that is dropped ends, its folder included.
+    """
+    _inherited.extend(_kept.values())
+    _kept.clear()
+
+
+os.register_at_fork(after_in_child=_disown)
 
 
 def kept(spec: str, op: str, contract: Mapping[str, Any] | None = None) -> Subject:

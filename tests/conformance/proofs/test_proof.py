@@ -22,6 +22,7 @@ from softcert.conformance.model import OracleError, RequestError, Trial
 from softcert.conformance.proofs import DOMAINS, PROOF, Part, prove
 from softcert.conformance.proofs import judging as proof_judging
 from softcert.conformance.proofs.part import total
+from softcert.conformance.proofs.subjects import release
 from softcert.conformance.wire.runs import witness_from_json
 from softcert.reference.fast import short_rows
 
@@ -106,6 +107,14 @@ def test_a_whole_domain_is_judged_as_the_ordinary_judge_does(op, dtype):
     assert verdict.statistics["within"]["of"] == within.size == int(compared.ordinary.sum())
     assert abs(verdict.statistics["within"]["counts"][-1] - (within < 73).sum()) == 0
     assert set(verdict.controls.values()) == {"caught"}
+
+
+@pytest.mark.parametrize("op", ["log_softmax", "logsumexp"])
+def test_the_certified_backend_rounds_every_row_correctly(op):
+    """Two oracles that share nothing, on every row; its bound is as small as binary64's own errors."""
+    verdict = prove("certified", "single", op, "bfloat16")
+    assert (verdict.status, verdict.grade) == ("pass", "A")
+    assert 0.9 < verdict.margin < 1.0
 
 
 def test_a_correctly_rounded_domain_is_graded_so():
@@ -252,6 +261,27 @@ def test_the_parts_amount_to_the_whole_in_any_order(domain):
     # a slice given twice would count twice
     with pytest.raises(ValueError, match="are in two parts"):
         PROOF.merge(settings, [*results, results[2]])
+
+
+def _in_a_child(settings, piece, write):
+    os.write(write, json.dumps(PROOF.run(settings, piece)["error_sum"]).encode())
+    release()
+    os._exit(0)
+
+
+def test_a_forked_process_asks_a_worker_of_its_own():
+    """Both at once: on one worker they would read each other's answers."""
+    settings = {**SETTINGS, "first": 0, "last": 8192, "slices": 2}
+    first, second = PROOF.slices(settings)
+    expected = [PROOF.run(settings, piece)["error_sum"] for piece in (first, second)]
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _in_a_child(settings, first, write)
+    found = PROOF.run(settings, second)["error_sum"]
+    assert os.waitpid(child, 0)[1] == 0
+    assert [json.loads(os.read(read, 100)), found] == expected
+    assert PROOF.run(settings, first)["error_sum"] == expected[0]
 
 
 def test_a_witness_goes_through_a_result_unchanged():
