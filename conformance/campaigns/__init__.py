@@ -1,1 +1,1 @@
-"""Campaigns: work that is cut into independent slices, run anywhere, and never loses what it found."""
+"""Campaigns: long computations in slices, on any executor, whose results outlive whatever is killed."""

@@ -1,4 +1,4 @@
-"""What a campaign is about: how it is cut into slices, what one computes, what all of them amount to."""
+"""What a campaign computes: how it is cut into slices, what one of them gives, and what all amount to."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ class Task:
 
     Attributes
     ----------
-    name : how campaign files call it.
-    slices : from settings to JSON-ready slices, each with a unique string "key", in a fixed order.
-    run : from settings and a slice to a JSON-ready result with at least "cases", an integer. A pure function
-        of its arguments; it runs in any process that imports softcert.
-    merge : from settings and results, in any order, to verdicts.
+    name : what settings call it.
+    slices : of settings, slices that are JSON-ready and have each a unique string `key`; in an order that
+        the settings alone determine; a generator.
+    run : of settings and a slice, a JSON-ready result with at least `cases`, the count of inputs judged. A
+        pure function of its arguments, which runs in any process that can import it.
+    merge : of settings and results, the verdicts. Associative: the results come in any order.
     """
 
     name: str

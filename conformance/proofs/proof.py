@@ -124,7 +124,7 @@ def slices(settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     RequestError : something is missing or wrong.
     """
     domain, op, dtype = _asked_for(settings)
-    first, last = _checked_range(settings.get("first", 0), settings.get("last"), domain.size(dtype))
+    first, last = _checked_range(settings.get("first") or 0, settings.get("last"), domain.size(dtype))
     count = settings.get("slices") or -(-(last - first) // SLICE)
     if not isinstance(count, int) or not 1 <= count <= last - first:
         raise RequestError(f"slices={count!r} is no number of slices of {last - first} rows")
