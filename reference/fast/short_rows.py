@@ -78,8 +78,8 @@ def short_row_errors(op: str, x: Floats, y: Floats, fmt: FloatFormat) -> Errors:
     Parameters
     ----------
     op : one of `SHORT_OPS`.
-    x : (N, n) logits in binary64, n of 2 or 3, all finite and of magnitude below 2**130; they are either
-        numbers of at most 24 bits, or differ by such from a number that they share.
+    x : (N, n) logits in binary64, n of 2 or 3, finite numbers of a format of at most 24 bits: multiples of
+        2**-149 below 2**128, so that nothing that is exact here overflows or is as small as what is not seen.
     y : (N, n) answers in binary64, (N, 1) for logsumexp; anything, NaN included.
     fmt : the format of the answers, of at most 24 bits.
 
