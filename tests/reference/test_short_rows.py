@@ -117,6 +117,27 @@ def test_half_an_ulp_is_exceeded_or_not_as_the_rounding_says(op, dtype):
     assert kept.sum() > 100
 
 
+@pytest.mark.parametrize(("dtype", "top"), [("float16", 65504.0), ("bfloat16", float.fromhex("0x1.fep127"))])
+def test_an_infinite_answer_is_right_from_half_an_ulp_beyond_the_largest_number(dtype, top):
+    """65504 + 16 rounds to infinity, since the other logit adds something; 65504 + 15.99 does not."""
+    half = format_of(dtype).ulp_exponent(format_of(dtype).emax) - 1
+    below = np.ldexp([0.0, 0.5, 0.99, 1.0, 1.01, 2.0], half)
+    x = np.stack([np.full(6, top), -below], axis=1).astype(DTYPES[dtype])
+    beyond = below >= np.ldexp(1.0, half)
+    for row in (x, x[:, ::-1]):
+        errors = short_row_errors(
+            "log_softmax", row.astype(np.float64), np.full(x.shape, -np.inf), format_of(dtype)
+        )
+        lower = errors.upper[np.arange(6), row.astype(np.float64).argmin(axis=1)]
+        np.testing.assert_array_equal(lower, np.where(beyond, 0.0, np.inf))
+        exact = reference.log_softmax(row, method="arb").error_ulp(np.full(x.shape, -np.inf, DTYPES[dtype]))[
+            1
+        ]
+        np.testing.assert_array_equal(errors.upper, exact)
+    plus = short_row_errors("log_softmax", x.astype(np.float64), np.full(x.shape, np.inf), format_of(dtype))
+    assert np.isinf(plus.lower).all()
+
+
 def test_the_probabilities_are_as_good_as_promised():
     x = ROWS["float32 single"]
     x = x[np.abs(x[:, 0]) < 150]
