@@ -1,0 +1,1 @@
+"""Campaigns: long computations in slices, on any executor, whose results outlive whatever is killed."""
