@@ -490,3 +490,26 @@ def test_a_reader_that_goes_away_is_no_error():
     result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=True)
     assert result.stderr == ""
     assert len(result.stdout.splitlines()) == 1
+
+
+def test_a_call_may_be_given_more_time_or_less(tmp_path):
+    (tmp_path / "slow.py").write_text(
+        "import time\nfrom softcert.backends.numpy_ import softmax as plain\n\n\n"
+        "def softmax(x, axis=-1):\n    time.sleep(0.3)\n    return plain(x, axis)\n"
+    )
+    asked = [
+        "check",
+        f"{tmp_path}/slow.py",
+        "--op",
+        "softmax",
+        "--dtype",
+        "float32",
+        "--clause",
+        "luce.ratio",
+    ]
+    done = run(*asked, "--profile", "smoke", "--time-limit", "0.05")
+    assert done.exit_code == 1
+    assert "hang in softmax" in done.stdout
+    refused = run(*asked, "--time-limit", "0")
+    assert refused.exit_code == 2
+    assert "0.0 is not in the range x>0" in refused.stderr

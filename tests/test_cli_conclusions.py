@@ -74,6 +74,19 @@ def test_the_table_fits_and_names_are_whole(width):
     assert "broken" in table[0]
 
 
+def test_a_largest_error_that_is_proved_says_so():
+    proof = replace(PASSED, exhaustive="every number", error_max=(0.25, 0.375), margin=0.5)
+    shown = [
+        ((proof,), "0.375 ulp, proved"),
+        ((proof, PASSED), "0.5 ulp"),
+        ((replace(proof, error_max=(0.7, 0.75)), PASSED), "0.75 ulp, proved"),
+    ]
+    for verdicts, words in shown:
+        (row,) = [line for line in printed(made(*verdicts), 120).splitlines() if line.startswith("log_soft")]
+        assert f"  {words}  " in row
+        assert ("proved" in row) == ("proved" in words)
+
+
 def test_an_error_of_nothing_judged_is_a_dash():
     errors = replace(PASSED, status="error", grade="F", elements=0, error_max=(0.0, 0.0))
     (row,) = [line for line in printed(made(errors), 120).splitlines() if line.startswith("log_softmax")]

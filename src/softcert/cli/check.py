@@ -24,6 +24,7 @@ Examples:
   softcert check ./libfast.so --op attention --dtype float32
   softcert check "command:node kernel.js"
   softcert check numpy --op attention --dtype float32 --worst softcert-worst
+  softcert check emulated.py --time-limit 120
   softcert check torch --clause translation --clause accuracy --profile full
 """
 
@@ -40,6 +41,12 @@ Examples:
     metavar="FILE",
     help="Begin with the worst cases in this file, or folder, of softcert search; repeatable.",
 )
+@click.option(
+    "--time-limit",
+    type=click.FloatRange(min=0.0, min_open=True),
+    metavar="SECONDS",
+    help="How long a call may take before it counts as hung, a millisecond an element aside.  [default: 10]",
+)
 @result_options
 def check(
     subject: str,
@@ -50,6 +57,7 @@ def check(
     seed: int,
     contract_file: str | None,
     worst: tuple[str, ...],
+    time_limit: float | None,
     expected_file: str | None,
     json_file: str | None,
     junit_file: str | None,
@@ -71,7 +79,7 @@ def check(
     )
     contract = read_contract(contract_file) if contract_file else None
     expected = read_expected(expected_file) if expected_file else ()
-    request = Request(ops, dtypes, clauses, profile, seed, contract, expected, worst)
+    request = Request(ops, dtypes, clauses, profile, seed, contract, expected, worst, time_limit)
     request.validate()
     run, interrupt = judge(subject, request)
     targets.save(run)

@@ -102,7 +102,10 @@ def _accuracy(op: str, dtype: str, run: Run) -> tuple[str, str, str]:
     (row,) = rows
     if not row.elements:
         return (row.grade, "-", "-")
-    return (row.grade, f"{row.margin:.3g}", f"{row.error_max[1]:.4g} ulp")
+    seen = row.error_max[1] if row.largest else -1.0
+    if row.proved is not None and row.proved[1] >= seen:
+        return (row.grade, f"{row.margin:.3g}", f"{row.proved[1]:.4g} ulp, proved")
+    return (row.grade, f"{row.margin:.3g}", f"{seen:.4g} ulp")
 
 
 def _widths(table: Sequence[Sequence[Text]], columns: Sequence[int]) -> list[int]:

@@ -32,6 +32,7 @@ class Request:
     contract : what the subject promises, or None for what it declares itself.
     expected : clauses that are known to be broken.
     worst : files or folders of known hard cases, with which each examination begins.
+    time_limit : seconds that a call may take, a millisecond an element aside; None for the usual ones.
     """
 
     ops: tuple[str, ...] = ()
@@ -42,6 +43,7 @@ class Request:
     contract: Contract | None = None
     expected: tuple[ExpectedFailure, ...] = ()
     worst: tuple[str, ...] = ()
+    time_limit: float | None = None
 
     def restrictions(self) -> dict[str, Any]:
         """What is tried, as the arguments of `softcert.conformance.check` and of its `Request.of` say it."""
@@ -89,6 +91,7 @@ def judge(subject: str, request: Request, label: str = "") -> tuple[Run, Keyboar
     KeyboardInterrupt : stopped before the examination began.
     RequestError, SubjectError, OracleError : as `softcert.check`.
     """
+    from softcert.backends import Limits
     from softcert.conformance import check
     from softcert.conformance.environment import available_cores
     from softcert.conformance.examination.parallel import Stopped
@@ -107,6 +110,7 @@ def judge(subject: str, request: Request, label: str = "") -> tuple[Run, Keyboar
                 **request.restrictions(),
                 contract=request.contract,
                 worst=request.worst or None,
+                limits=None if request.time_limit is None else Limits(seconds=request.time_limit),
                 progress=watch,
                 expected_failures=request.expected,
                 # In processes of their own, also on one core: those can be ended whatever they are at.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import softcert
-from softcert.backends import numpy_
+from softcert.backends import numpy_, numpy_cross_entropy
 from softcert.backends.contract import Contract
 from softcert.backends.types import Backend
 
@@ -93,3 +93,27 @@ def test_a_derivative_keeps_its_operands_alike():
     call = witness_of(kernel, "accuracy.certified", "softmax_vjp").trial.calls[0]
     y, dy = call.operands
     assert y.shape == dy.shape == (1,)
+
+
+def test_a_loss_keeps_its_targets_among_its_classes():
+    def kernel(x, target, axis=-1, label_smoothing=0.0, ignore_index=-100, z_loss=0.0):
+        options = {"label_smoothing": label_smoothing, "ignore_index": ignore_index, "z_loss": z_loss}
+        loss = numpy_cross_entropy.cross_entropy(x, target, axis=axis, **options)
+        return np.where(target == 3, loss + 1, loss).astype(x.dtype)
+
+    for clause in ("accuracy.batch", "accuracy.length", "purity.axis"):
+        (call,) = witness_of(kernel, clause, "cross_entropy").trial.calls
+        x, target = call.operands
+        # Class 3 is the last of as few as it can be one of.
+        assert (x.size, target.size, int(target.reshape(-1)[0])) == (4, 1, 3)
+        assert target.dtype == np.int64
+
+
+def test_a_loss_wrong_in_ignored_rows_is_shown_by_one():
+    def kernel(x, target, dloss, axis=-1, ignore_index=-100):
+        slopes = numpy_cross_entropy.cross_entropy_vjp(x, target, dloss, axis=axis, ignore_index=ignore_index)
+        return slopes + np.expand_dims(target == ignore_index, axis).astype(x.dtype)
+
+    (call,) = witness_of(kernel, "cross-entropy.ignored", "cross_entropy_vjp").trial.calls
+    x, target, dloss = call.operands
+    assert (x.shape, target.shape, dloss.shape, int(target)) == ((1,), (), (), -100)

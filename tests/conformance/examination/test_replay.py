@@ -12,8 +12,11 @@ from softcert.backends import numpy_
 from softcert.backends.contract import Contract
 from softcert.backends.types import Backend, Call, Failure
 from softcert.conformance import Finding, RequestError, Trial, Witness, replay
+from softcert.conformance.examination.admission import complaint_of
 from softcert.conformance.wire.runs import read_witness, witness_to_json, write_document
 from softcert.errors import SubjectError
+
+X = np.zeros((2, 3))
 
 SOURCE = """
 import os
@@ -257,3 +260,32 @@ def test_functions_paths_and_mappings_are_understood(kernels, tmp_path):
     assert replay(witness, numpy_.softmax, {"form": "division"}).status == "pass"
     with pytest.raises(SubjectError, match="not 3"):
         replay(witness, 3)
+
+
+@pytest.mark.parametrize(
+    ("operands", "options", "words"),
+    [
+        ((X, np.array([0]), None), {}, "has a target of shape (1,) for operands of shape (2, 3)"),
+        ((X, np.array([0, 3]), None), {}, "has a target that is no class"),
+        ((X, np.array([0, -1]), None), {}, "has a target that is no class"),
+        ((X, np.array([0.0, 1.0]), None), {}, "has operands that are not of float64"),
+        (
+            (X, np.array([0, 1]), None),
+            {"label_smoothing": 1.5},
+            "label_smoothing=1.5, which is out of its range",
+        ),
+        ((X, np.array([0, 1]), None), {"z_loss": -1.0}, "z_loss=-1.0, which is out of its range"),
+        ((X, np.array([0, 1]), None), {"ignore_index": 0.5}, "ignore_index=0.5, which is out of its range"),
+        ((X, np.array([0, 1]), np.zeros(3)), {}, "has a dloss of shape (3,) for operands of shape (2, 3)"),
+    ],
+)
+def test_a_loss_that_no_clause_would_ask_for_is_refused(operands, options, words):
+    given = tuple(a for a in operands if a is not None)
+    op = "cross_entropy" if len(given) == 2 else "cross_entropy_vjp"
+    complaint = complaint_of(Call(op, given, {"axis": -1, **options}), "float64")
+    assert words in complaint
+
+
+def test_a_loss_with_ignored_targets_may_be_asked_for():
+    call = Call("cross_entropy", (X, np.array([7, 2])), {"axis": -1, "ignore_index": 7})
+    assert not complaint_of(call, "float64")
