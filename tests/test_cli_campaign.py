@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 from softcert.cli import main
 from softcert.conformance.campaigns.campaign import read_campaign
+from softcert.conformance.proofs.proof import prove
 from softcert.conformance.wire.runs import read_run
 
 TASKS = """
@@ -169,6 +170,21 @@ def test_the_clauses_of_a_check_at_many_seeds(folder):
         .stdout
     )  # fmt: skip
     assert run.verdicts[0].cases == 2 * one["verdicts"][0]["cases"]
+
+
+def test_a_proof_as_a_campaign_says_what_the_proof_alone_does(folder):
+    """All pairs of a first number, in slices that do not end where its calls do, in two processes."""
+    asked = ("numpy", "--task", "proof", "--domain", "pairs", "--op", "softmax", "--dtype", "float16")
+    part = ("--slices", 3, "--set", f"first={15360 << 16}", "--set", f"last={15361 << 16}")
+    assert call("plan", "p.json", *asked, *part).exit_code == 0
+    result = call("run", "p.json", "--workers", 2, "--json", "run.json")
+    assert result.exit_code == 0, result.stderr
+    (verdict,) = read_run(folder / "run.json").verdicts
+    alone = prove("numpy", "pairs", "softmax", "float16", first=15360 << 16, last=15361 << 16)
+    assert (verdict.cases, verdict.status, verdict.exhaustive) == (1 << 16, "pass", "")
+    assert (verdict.cases, verdict.elements, verdict.error_max, verdict.margin, verdict.message) == (
+        alone.cases, alone.elements, alone.error_max, alone.margin, alone.message,
+    )  # fmt: skip
 
 
 def test_the_live_page_shows_the_store_and_nothing_else(folder):

@@ -9,8 +9,9 @@ from types import MappingProxyType
 from softcert.conformance.campaigns.checking import CHECK
 from softcert.conformance.campaigns.task import Task
 from softcert.conformance.model import RequestError
+from softcert.conformance.proofs.proof import PROOF
 
-TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in (CHECK,)})
+TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in (CHECK, PROOF)})
 
 
 def find_task(name: str) -> Task:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 EXAMPLES = """
 \b
 Examples:
+  softcert campaign plan pairs.json numpy --task proof --domain pairs --op softmax --dtype float16
   softcert campaign plan nightly.json numpy --task check --op softmax --dtype float32 --slices 1000
   softcert campaign run nightly.json --workers 8
   softcert campaign resume nightly.sqlite --scheduler tcp://cluster:8786
