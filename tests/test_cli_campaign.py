@@ -95,7 +95,7 @@ def test_what_was_set_aside_is_told_and_tried_again(folder):
     planned("--set", "raises=[2, 3]")
     result = call("run", "c.json", "--workers", 1, "--attempts", 2)
     assert result.exit_code == 3
-    assert "2 slices of 6 could not be computed" in result.stderr
+    assert "2 of 6 slices set aside" in result.stderr
     assert "the first, 2, after 2 attempts (ValueError: <poison>)" in result.stderr
     partial = call("result", "c.sqlite", "--json", "part.json")
     assert partial.exit_code == 0

@@ -235,9 +235,9 @@ def _require_all(store: Store) -> None:
         return
     first = store.troubles()[0]
     raise UnfinishedError(
-        f"{counted(totals.aside, 'slice')} of {totals.slices} could not be computed and are set aside, the "
-        f"first, {first.key}, after {counted(first.count, 'attempt')} ({first.reason}); the others are kept, "
-        f"and `softcert campaign resume {store.path} --retry` tries these again"
+        f"{totals.aside} of {totals.slices} slices set aside, the first, {first.key}, after "
+        f"{counted(first.count, 'attempt')} ({first.reason}); the others are kept, and "
+        f"`softcert campaign resume {store.path} --retry` tries these again"
     )
 
 

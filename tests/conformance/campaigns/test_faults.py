@@ -256,9 +256,9 @@ def test_a_poisoned_slice_ends_in_status_3_and_its_reason(commands, require_exac
     result = commands.run("run", "c.json", "--workers", 1)
     assert result.status == 3
     assert result.stderr.splitlines()[-1] == (
-        "softcert: 1 slice of 10 could not be computed and are set aside, the first, n4, after 3 attempts "
-        "(ValueError: 4 is poison and more); the others are kept, and `softcert campaign resume c.sqlite "
-        "--retry` tries these again."
+        "softcert: 1 of 10 slices set aside, the first, n4, after 3 attempts (ValueError: "
+        "4 is poison and more); the others are kept, and `softcert campaign resume c.sqlite --retry` tries "
+        "these again."
     )
     require_exact(commands.store, 10, missing=(4,))
     assert "n4" in commands.run("status", "c.sqlite").stdout
