@@ -125,7 +125,7 @@ def test_half_an_ulp_and_less_than_the_oracle_knows_is_left_open(op):
     known = short_row_errors(op, x.astype(np.float64), exact, format_of("float32"))
     half = np.ldexp(0.5, known.unit)
     errors = short_row_errors(op, x.astype(np.float64), exact + half, format_of("float32"))
-    assert np.isnan(errors.upper).mean() > 0.9
+    assert np.isnan(errors.upper).mean() > 0.5  # next to a number that is exact more is known
     for share, answer in ((0.999, "within"), (1.001, "beyond")):
         settled = short_row_errors(op, x.astype(np.float64), exact + share * half, format_of("float32"))
         assert ((settled.upper <= 0.5) == (answer == "within")).all()
