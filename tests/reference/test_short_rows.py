@@ -117,6 +117,20 @@ def test_half_an_ulp_is_exceeded_or_not_as_the_rounding_says(op, dtype):
     assert kept.sum() > 100
 
 
+@pytest.mark.parametrize("op", SHORT_OPS)
+def test_half_an_ulp_and_less_than_the_oracle_knows_is_left_open(op):
+    """Answers of no format, half an ulp from what binary64 holds of the exact value."""
+    x = (RNG.normal(size=(300, 2)) * 3).astype(np.float32)
+    exact = getattr(reference, op)(x, method="arb").to_float64().reshape(300, -1)
+    known = short_row_errors(op, x.astype(np.float64), exact, format_of("float32"))
+    half = np.ldexp(0.5, known.unit)
+    errors = short_row_errors(op, x.astype(np.float64), exact + half, format_of("float32"))
+    assert np.isnan(errors.upper).mean() > 0.5  # next to a number that is exact more is known
+    for share, answer in ((0.999, "within"), (1.001, "beyond")):
+        settled = short_row_errors(op, x.astype(np.float64), exact + share * half, format_of("float32"))
+        assert ((settled.upper <= 0.5) == (answer == "within")).all()
+
+
 @pytest.mark.parametrize(("dtype", "top"), [("float16", 65504.0), ("bfloat16", float.fromhex("0x1.fep127"))])
 def test_an_infinite_answer_is_right_from_half_an_ulp_beyond_the_largest_number(dtype, top):
     """65504 + 16 rounds to infinity, since the other logit adds something; 65504 + 15.99 does not."""
