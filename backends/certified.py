@@ -76,34 +76,15 @@ def entmax_vjp(y: Array, dy: Array, axis: int = -1, alpha: float = 1.5) -> Array
     return _rounded(reference.entmax_vjp, y, dy, axis=axis, alpha=alpha)
 
 
-def cross_entropy(
-    x: Array,
-    target: Array,
-    *,
-    axis: int = -1,
-    label_smoothing: float = 0.0,
-    ignore_index: int = -100,
-    z_loss: float = 0.0,
-) -> Array:
+def cross_entropy(x: Array, target: Array, *, axis: int = -1, **options: float) -> Array:
     """Cross-entropy of each row's logits with its target, correctly rounded; of target's shape, x's dtype."""
     if target.size == 0:
         return np.empty(target.shape, x.dtype)
-    options = {"label_smoothing": label_smoothing, "ignore_index": ignore_index, "z_loss": z_loss}
     return _rounded(reference.cross_entropy, x, target, axis=axis, **options)
 
 
-def cross_entropy_vjp(
-    x: Array,
-    target: Array,
-    dloss: Array,
-    *,
-    axis: int = -1,
-    label_smoothing: float = 0.0,
-    ignore_index: int = -100,
-    z_loss: float = 0.0,
-) -> Array:
+def cross_entropy_vjp(x: Array, target: Array, dloss: Array, *, axis: int = -1, **options: float) -> Array:
     """Gradient of cross-entropy by the logits at cotangents dloss, correctly rounded; shaped as x."""
-    options = {"label_smoothing": label_smoothing, "ignore_index": ignore_index, "z_loss": z_loss}
     return _rounded(reference.cross_entropy_vjp, x, target, dloss, axis=axis, **options)
 
 

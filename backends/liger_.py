@@ -27,7 +27,7 @@ def liger_backend() -> Backend:
         return from_torch(liger_softmax(rows).movedim(-1, axis))
 
     def loss(
-        rows: Tensor, target: Tensor, label_smoothing: float, ignore_index: int, z_loss: float
+        rows: Tensor, target: Tensor, *, label_smoothing: float, ignore_index: int, z_loss: float
     ) -> Tensor:
         # It writes the gradient over the logits.
         return liger_cross_entropy(

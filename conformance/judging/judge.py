@@ -80,9 +80,10 @@ def ordinary_only(call: Call) -> Call:
         return call
     special = kinds != ORDINARY
     spread = np.expand_dims(special, int(call.params["axis"]))
+    zero = call.operands[0].dtype.type(0)
     operands = (
         # A class stays what it is.
-        a if name in INTEGERS else np.where(special if name in ONE_A_ROW else spread, a.dtype.type(0), a)
+        a if name in INTEGERS else np.where(special if name in ONE_A_ROW else spread, zero, a)
         for name, a in zip(OPERANDS[call.op], call.operands, strict=True)
     )
     return replace(call, operands=tuple(operands))

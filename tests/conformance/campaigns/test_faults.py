@@ -211,12 +211,12 @@ def test_of_two_commands_one_may_be_killed(commands, tmp_path, require_exact):
 def test_a_full_disk_is_told_in_a_sentence_and_the_campaign_goes_on(commands, require_exact):
     commands.plan(300, padding={"pad": "x" * 20_000})
 
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
-
-    result = commands.run("run", "c.json", "--workers", WORKERS, preexec_fn=limit)
-    assert result.status == 3, result.stderr
-    *_, sentence = result.stderr.splitlines()
+    process = commands.start("run", "c.json", "--workers", WORKERS)
+    # Before it has written anything; a function called in the child would fork threads that other tests left.
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
+    _, stderr = process.communicate(timeout=300)
+    assert process.returncode == 3, stderr
+    *_, sentence = stderr.splitlines()
     assert sentence.startswith("softcert: the disk of the store c.sqlite takes no more (")
     assert sentence.endswith("`softcert campaign resume c.sqlite` goes on from there.")
     kept = done(commands.store)

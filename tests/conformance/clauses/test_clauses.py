@@ -26,7 +26,8 @@ BY_ID = {clause.id: clause for clause in CLAUSES}
 OF_SOFTMAX = [clause.id for clause in CLAUSES if set(clause.ops) & set(OPS)]
 GROUPS = (
     "simplex accuracy translation bias order permutation limits logistic luce "
-    "boltzmann sampling jacobian sparse stability attention attention-gradient memory determinism purity"
+    "boltzmann sampling jacobian sparse cross-entropy stability attention attention-gradient "
+    "memory determinism purity"
 )
 
 
@@ -297,6 +298,30 @@ def of_half_the_logits(x, axis=-1, alpha=1.5):
     return GOOD["entmax"](x / 2, axis, alpha)
 
 
+def of_the_class_before(x, target, **options):
+    return GOOD["cross_entropy"](x, np.where(target > 0, target - 1, target), **options)
+
+
+def kept_where_ignored(x, target, dloss, axis=-1, ignore_index=-100, **options):
+    kept = np.where(target == ignore_index, 0, target)
+    return GOOD["cross_entropy_vjp"](x, kept, dloss, axis=axis, ignore_index=-100, **options)
+
+
+def smoothed_over_the_others(x, target, axis=-1, label_smoothing=0.0, **options):
+    n = x.shape[axis]
+    spread = min(label_smoothing * n / max(n - 1, 1), 1.0)
+    return GOOD["cross_entropy"](x, target, axis=axis, label_smoothing=spread, **options)
+
+
+def halved_z_loss(x, target, z_loss=0.0, **options):
+    return GOOD["cross_entropy"](x, target, z_loss=z_loss / 2, **options)
+
+
+def pushing_all_alike(x, target, dloss, **options):
+    slopes = GOOD["cross_entropy_vjp"](x, target, dloss, **options)
+    return (slopes + np.float32(1e-3)).astype(x.dtype)
+
+
 def aborting_on_nothing(x, axis=-1):
     if x.shape[axis] == 0:
         os.abort()
@@ -350,6 +375,11 @@ MUTANTS = {
     "sparse.support": ("sparsemax", never_zero, {}),
     "sparse.two-classes": ("entmax", of_half_the_logits, {}),
     "sparse.fixed-points": ("sparsemax", softmax, {}),
+    "cross-entropy.target": ("cross_entropy", of_the_class_before, {}),
+    "cross-entropy.ignored": ("cross_entropy_vjp", kept_where_ignored, {}),
+    "cross-entropy.smoothing": ("cross_entropy", smoothed_over_the_others, {}),
+    "cross-entropy.z-loss": ("cross_entropy", halved_z_loss, {}),
+    "cross-entropy.gradient-sum": ("cross_entropy_vjp", pushing_all_alike, {}),
     "stability.magnitude": ("softmax", naive, {}),
     "stability.subnormal": ("softmax", flushed, {}),
     "stability.nan": ("softmax", deaf_to_nan, {}),
