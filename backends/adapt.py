@@ -21,9 +21,10 @@ from softcert.backends.convert import NotAnArrayError, as_result, present, same_
 from softcert.backends.device_clock import replayed
 from softcert.backends.exception_text import UnsupportedError, call_foreign
 from softcert.backends.guarded import guarded
-from softcert.backends.ops import ONE_A_ROW, OPERANDS, REDUCING_OPS, ROW_OPTIONS, operand_dtype, without_axis
+from softcert.backends.harmless import row_operands
+from softcert.backends.ops import ONE_A_ROW, OPERANDS, REDUCING_OPS, ROW_OPTIONS, axis_moved, without_axis
 from softcert.backends.signature import Form, Role, read_forms
-from softcert.backends.types import Array, as_dtype
+from softcert.backends.types import Array
 
 
 @dataclass
@@ -152,10 +153,7 @@ class AdaptedKernel:
         moved = operands
         if axis not in (-1, operands[0].ndim - 1):
             # What lies apart in memory by our doing alone is not the function's to cope with.
-            moved = tuple(
-                operand if name in ONE_A_ROW else np.ascontiguousarray(np.moveaxis(operand, axis, -1))
-                for name, operand in zip(OPERANDS[self.op], operands, strict=True)
-            )
+            moved = tuple(map(np.ascontiguousarray, axis_moved(self.op, operands, axis, -1)))
         shape = moved[0].shape
         only = self._only_rank(plan, len(shape), moved[0].dtype)
         if only is None:
@@ -218,15 +216,13 @@ def _of_nothing(result: Array, shape: tuple[int, ...], axis: int, op: str) -> Ar
 #: Harmless numbers: near 0, no ties, exact in every format; and probabilities that sum to 1.
 _LOGITS = (0.5, -1.0, 1.5, 0.25, 1.0, -0.5, 0.75, -0.25)
 _WEIGHTS = (0.125, 0.5, 0.25, 0.125, 0.25, 0.125, 0.125, 0.5)
-_PROBED = {"x": _LOGITS, "y": _WEIGHTS, "dy": _LOGITS, "dx": _LOGITS, "target": (1, 2), "dloss": (0.5, -1.0)}
 
 
 def _probe(op: str, rank: int, dtype: np.dtype[Any]) -> tuple[Array, ...]:
     """Fresh operands of an op with so many dimensions, four elements along the last."""
-    whole = (4,) if rank == 1 else (2,) + (1,) * (rank - 2) + (4,)
-    operands = []
-    for name in OPERANDS[op]:
-        shape = without_axis(whole, -1) if name in ONE_A_ROW else whole
-        numbers = np.array(_PROBED[name][: math.prod(shape)])
-        operands.append(numbers.astype(as_dtype(operand_dtype(name, dtype.name))).reshape(shape))
-    return tuple(operands)
+    shape = (4,) if rank == 1 else (2,) + (1,) * (rank - 2) + (4,)
+    logits, weights = (
+        np.array(row[: math.prod(shape)]).astype(dtype).reshape(shape) for row in (_LOGITS, _WEIGHTS)
+    )
+    given = row_operands(op, logits)
+    return tuple(weights if name == "y" else a for name, a in zip(OPERANDS[op], given, strict=True))

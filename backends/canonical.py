@@ -19,11 +19,11 @@ from softcert.backends.ops import (
     ATTENTION_OPS,
     AXES,
     DTYPES,
-    ONE_A_ROW,
     OPERANDS,
     REDUCING_OPS,
     RESULTS,
     ROW_OPTIONS,
+    axis_moved,
     operand_dtype,
     takes_scores,
 )
@@ -125,13 +125,12 @@ def pose(op: str, operands: Sequence[Array], **params: Any) -> tuple[Problem, li
 def _pose_rows(
     op: str, dtype: str, operands: Sequence[Array], axis: int = -1, **options: float
 ) -> tuple[Problem, list[Shape]]:
-    *batch, n = np.moveaxis(operands[0], axis, -1).shape
+    moved = axis_moved(op, operands, axis, -1)
+    *batch, n = moved[0].shape
     rows = math.prod(batch)
     given = tuple(
-        np.ascontiguousarray(operand).reshape(rows)
-        if name in ONE_A_ROW
-        else np.ascontiguousarray(np.moveaxis(operand, axis, -1)).reshape(rows, n)
-        for name, operand in zip(OPERANDS[op], operands, strict=True)
+        np.ascontiguousarray(operand).reshape((rows, n) if operand.ndim > len(batch) else (rows,))
+        for operand in moved
     )
     reduced = op in REDUCING_OPS
     params = {name: type(usual)(options.get(name, usual)) for name, usual in ROW_OPTIONS.get(op, {}).items()}

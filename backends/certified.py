@@ -14,7 +14,7 @@ import numpy as np
 
 from softcert import reference
 from softcert.backends.contract import Contract
-from softcert.backends.ops import DTYPES, lse_dtype
+from softcert.backends.ops import DTYPES, lse_dtype, without_axis
 from softcert.backends.types import Array, Backend
 
 
@@ -42,7 +42,7 @@ def log_softmax(x: Array, axis: int = -1) -> Array:
 def logsumexp(x: Array, axis: int = -1) -> Array:
     """Log-sum-exp along an axis, correctly rounded; of the dtype of `x`, -inf along an empty axis."""
     if x.size == 0:
-        return np.full(np.delete(x.shape, axis), -np.inf, x.dtype)
+        return np.full(without_axis(x.shape, axis), -np.inf, x.dtype)
     return _rounded(reference.logsumexp, x, axis=axis)
 
 

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 #: The operands of each op, in the order in which a kernel takes them. Those of an op of rows are of one shape
 #: (..., n, ...) along `axis`, but those of `ONE_A_ROW`; those of attention have the axes that `AXES` names.
@@ -106,6 +112,16 @@ def without_axis(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
     """The shape of one number a row of an array."""
     place = axis % len(shape)
     return shape[:place] + shape[place + 1 :]
+
+
+def axis_moved(
+    op: str, operands: Sequence[NDArray[Any]], source: int, destination: int
+) -> tuple[NDArray[Any], ...]:
+    """Operands of an op of rows with one axis elsewhere; those of one number a row have none to move."""
+    return tuple(
+        a if name in ONE_A_ROW else np.moveaxis(a, source, destination)
+        for name, a in zip(OPERANDS[op], operands, strict=True)
+    )
 
 
 def takes_scores(op: str) -> bool:

@@ -52,22 +52,22 @@ class Patience:
         return self._seconds - self._taken
 
 
-def _statistics(folder: Path) -> list[str]:
+def statistics(folder: Path) -> list[str]:
     """Fields of a stat file of the system behind the name (proc_pid_stat(5)): the state comes first."""
     with contextlib.suppress(OSError):
-        return (folder / "stat").read_text().rpartition(") ")[2].split()
+        return (folder / "stat").read_text(errors="replace").rpartition(") ")[2].split()
     return []
 
 
 def _seconds_computed(pid: int | None) -> float:
     """Processor time of all threads of a process; 0 where the system does not say."""
-    fields = _statistics(Path(f"/proc/{pid}"))
+    fields = statistics(Path(f"/proc/{pid}"))
     return (int(fields[11]) + int(fields[12])) * _TICK if fields else 0.0
 
 
 def _would_run(pid: int | None) -> bool:
     """Whether a thread of a process runs, or waits for nothing but a processor."""
-    return any(_statistics(thread)[:1] == ["R"] for thread in _threads(pid))
+    return any(statistics(thread)[:1] == ["R"] for thread in _threads(pid))
 
 
 def _threads(pid: int | None) -> Iterator[Path]:

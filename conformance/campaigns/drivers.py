@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from softcert.backends.patience import statistics
 from softcert.conformance.campaigns.store import Store
 
 #: Seconds between two beats, and seconds without one after which a driver counts as dead.
@@ -56,12 +57,8 @@ def machine() -> str:
 
 def process(number: int) -> str:
     """Return a process's number and start, which no other of this machine has; empty if it is gone."""
-    try:
-        fields = Path(f"/proc/{number}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
-    except OSError:
-        return ""
-    state, started = fields.split()[0], fields.split()[19]
-    return "" if state in "ZX" else f"{number} {started}"
+    fields = statistics(Path(f"/proc/{number}"))
+    return "" if not fields or fields[0] in "ZX" else f"{number} {fields[19]}"
 
 
 def join(store: Store, workers: int) -> int:

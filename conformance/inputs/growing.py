@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from softcert.backends.ops import ATTENTION_OPS, ONE_A_ROW, OPERANDS
+from softcert.backends.ops import ATTENTION_OPS, axis_moved
 from softcert.backends.types import Array, Call
 from softcert.conformance.context import Context
 from softcert.conformance.inputs.attention_growing import attention_call
@@ -110,8 +110,6 @@ def stack(context: Context, shape: tuple[int, ...], axis: int, family: str, spre
     lines = [make_row(family, n, 1000 + i, spread, context.dtype) for i in range(count)]
     rest = shape[: axis % len(shape)] + shape[axis % len(shape) + 1 :]
     block = np.stack(lines).reshape(*rest, n)
-    operands = (
-        a if name in ONE_A_ROW else np.ascontiguousarray(np.moveaxis(a, -1, axis))
-        for name, a in zip(OPERANDS[context.op], operands_from(context, block), strict=True)
-    )
-    return Seedling(tuple(operands), axis=axis, family=family)
+    # An array without axes would be given one by ascontiguousarray.
+    moved = axis_moved(context.op, operands_from(context, block), -1, axis)
+    return Seedling(tuple(np.asarray(a, order="C") for a in moved), axis=axis, family=family)

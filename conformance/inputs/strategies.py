@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from softcert.backends.types import Array, as_dtype
 from softcert.conformance.context import Context
 from softcert.conformance.inputs.families import FAMILIES, Scale, make_row, output_near
-from softcert.conformance.inputs.losses import loss_operands
-from softcert.conformance.inputs.variants import bears, variants
+from softcert.conformance.inputs.losses import fits, loss_operands
+from softcert.conformance.inputs.variants import variants
 from softcert.conformance.spec import LOSS_OPS, PRODUCT_OPS, Seedling
 
 if TYPE_CHECKING:
@@ -73,6 +73,15 @@ def _large(draw: DrawFn, dtype: str, families: Sequence[str], lengths: Sequence[
     return make_row(family, n, seed, spread, dtype), family
 
 
+def _logits(
+    draw: DrawFn, dtype: str, families: Sequence[str], lengths: Sequence[int], most: int
+) -> tuple[Array, str]:
+    """Rows of logits, of a family or drawn one by one, and the family's name."""
+    if draw(st.booleans()):
+        return draw(_large(dtype, families, lengths))
+    return draw(_small(dtype, logits, most)), "drawn"
+
+
 def seedlings(
     context: Context,
     families: Sequence[str] = tuple(FAMILIES),
@@ -92,10 +101,7 @@ def _forward_seedlings(
     draw: DrawFn, context: Context, families: Sequence[str], lengths: Sequence[int], most: int
 ) -> Seedling:
     beta = draw(_betas()) if context.beta and context.op == "softmax" else 1.0
-    if draw(st.booleans()):
-        x, family = draw(_large(context.dtype, families, lengths))
-    else:
-        x, family = draw(_small(context.dtype, logits, most)), "drawn"
+    x, family = _logits(draw, context.dtype, families, lengths, most)
     if not product_is_ordinary(x, beta, context.dtype):
         beta = 1.0
     options = draw(_options(context)) if product_is_ordinary(x, 2.0, context.dtype) else {}
@@ -129,12 +135,9 @@ def _options(context: Context) -> SearchStrategy[Mapping[str, float]]:
 def _loss_seedlings(
     draw: DrawFn, context: Context, families: Sequence[str], lengths: Sequence[int], most: int
 ) -> Seedling:
-    if draw(st.booleans()):
-        x, family = draw(_large(context.dtype, families, lengths))
-    else:
-        x, family = draw(_small(context.dtype, logits, most)), "drawn"
+    x, family = _logits(draw, context.dtype, families, lengths, most)
     options = draw(_options(context))
-    if not bears(x, options, context):
+    if not fits(x, options, context.dtype):
         options = {}
     operands = loss_operands(context.op, x, draw(st.integers(0, 2**16)), options)
     return Seedling(operands, family=family, options=options)

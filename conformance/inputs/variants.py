@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from softcert.backends.ops import ROW_OPTIONS
-from softcert.backends.types import Array
 from softcert.conformance.context import Context
 from softcert.conformance.inputs import losses
 from softcert.conformance.spec import LOSS_OPS, SPARSE_DERIVATIVE_OPS
@@ -23,8 +22,3 @@ def variants(context: Context) -> tuple[Mapping[str, float], ...]:
         return ({},)
     more = () if context.op in SPARSE_DERIVATIVE_OPS else _ABOVE_TWO
     return ({}, *({"alpha": order} for order in (*_ORDERS, *more)))
-
-
-def bears(x: Array, options: Mapping[str, float], context: Context) -> bool:
-    """Whether logits are such that options leave every correct way to compute their op in range."""
-    return context.op not in LOSS_OPS or losses.fits(x, options, context.dtype)

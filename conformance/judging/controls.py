@@ -12,7 +12,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from softcert.backends.ops import ATTENTION_OPS, ONE_A_ROW, OPERANDS, REDUCING_OPS, order_of
+from softcert.backends.ops import ATTENTION_OPS, REDUCING_OPS, axis_moved, order_of
 from softcert.backends.types import Array, Call
 from softcert.conformance.context import Context, truth_ulp
 from softcert.conformance.judging.attention_controls import attention_control
@@ -25,7 +25,6 @@ from softcert.conformance.spec import (
     SIMPLEX_OPS,
     SPARSE_DERIVATIVE_OPS,
     SPARSE_OPS,
-    rows_last,
 )
 
 Float = NDArray[np.float64]
@@ -86,10 +85,8 @@ def _doubled_bound(call: Call, context: Context) -> Array:
 def _last_dropped(call: Call, _context: Context) -> Array:
     """The result with the last element left out of the sum."""
     axis = int(call.params["axis"])
-    rows = [
-        a if name in ONE_A_ROW else rows_last(a, axis).astype(np.float64)
-        for name, a in zip(OPERANDS[call.op], call.operands, strict=True)
-    ]
+    moved = axis_moved(call.op, call.operands, axis, -1)
+    rows = [a if a.dtype.kind == "i" else a.astype(np.float64) for a in moved]
     given = () if call.op not in ORDERED_OPS else (order_of(call.op, call.params),)
     with np.errstate(all="ignore"):
         result = _DROPPED[call.op](*rows, *given)
@@ -122,10 +119,10 @@ def _loss_without_last(x: Float, target: Array) -> Float:
     return np.asarray((_lse_without_last(x) - np.take_along_axis(x, own, axis=-1))[..., 0])
 
 
-def _loss_product_without_last(x: Float, target: Array, dloss: Array) -> Float:
+def _loss_product_without_last(x: Float, target: Array, dloss: Float) -> Float:
     own = np.arange(x.shape[-1]) == target[..., np.newaxis]
     slopes = np.exp(x - _lse_without_last(x)) - own
-    return np.asarray(slopes * dloss.astype(np.float64)[..., np.newaxis])
+    return np.asarray(slopes * dloss[..., np.newaxis])
 
 
 def _sparse_without_last(x: Float, alpha: float) -> Float:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softcert.backends.contract import Contract
-from softcert.backends.ops import REDUCING_OPS, ROW_OPTIONS
+from softcert.backends.ops import REDUCING_OPS, ROW_OPTIONS, without_axis
 from softcert.backends.types import Array, Call
 from softcert.conformance.spec import LOSS_OPS, PRODUCT_OPS, SIMPLEX_OPS, rows_last
 
@@ -35,12 +35,11 @@ def row_kinds(call: Call) -> NDArray[np.int8]:
     """Kind of each row of the call, of the operands' shape without the reduced axis."""
     axis = int(call.params["axis"])
     shape = call.operands[0].shape
-    position = axis % len(shape)
-    kinds = np.zeros(shape[:position] + shape[position + 1 :], dtype=np.int8)
+    kinds = np.zeros(without_axis(shape, axis), dtype=np.int8)
     if call.op in LOSS_OPS:
         return _kinds_of_losses(call, kinds)
     rows = [rows_last(a, axis).astype(np.float64) for a in call.operands]
-    if shape[position] == 0 or all(np.isfinite(r).all() for r in rows):
+    if shape[axis] == 0 or all(np.isfinite(r).all() for r in rows):
         return kinds
     if call.op in PRODUCT_OPS:
         bad = np.logical_or.reduce([~np.isfinite(r).all(axis=-1) for r in rows])

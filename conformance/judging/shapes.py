@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from softcert.backends.ops import ATTENTION_OPS, AXES, OPERANDS, REDUCING_OPS, RESULTS, operand_dtype
+from softcert.backends.ops import (
+    ATTENTION_OPS,
+    AXES,
+    OPERANDS,
+    REDUCING_OPS,
+    RESULTS,
+    operand_dtype,
+    without_axis,
+)
 from softcert.backends.types import Array, Call
 
 Shape = tuple[int, ...]
@@ -34,8 +42,7 @@ def expected_results(call: Call) -> tuple[tuple[Shape, str], ...]:
     shape = call.operands[0].shape
     if call.op not in REDUCING_OPS:
         return ((shape, dtype),)
-    axis = int(call.params["axis"]) % len(shape)
-    return ((shape[:axis] + shape[axis + 1 :], dtype),)
+    return ((without_axis(shape, int(call.params["axis"])), dtype),)
 
 
 def summed_length(call: Call) -> int:

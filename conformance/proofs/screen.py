@@ -136,7 +136,7 @@ def _share_bound(
     """At most `softmax_bound` of one logit, as a distance."""
     if p == 0.0:
         return facts[5]
-    exponent = _argument(gap, size, abs(top), False, facts) + denominator + facts[6]  # noqa: FBT003 -- numba
+    exponent = _argument(gap, size, abs(top), False, facts) + denominator + facts[6]  # noqa: FBT003 -- numba takes no keywords
     if gap > 0.0:
         exponent += facts[3]
     if facts[0] == 0.0:

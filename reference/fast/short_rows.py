@@ -205,7 +205,7 @@ def _error(
     fmt: tuple[int, int, int, float],
 ) -> tuple[float, float, float, int]:
     """(lower, upper, signed, unit) for t = sign (a + l), l known up to d, least < a + l < most."""
-    a, l, d = words  # noqa: E741
+    a, l, d = words  # noqa: E741 - as the derivation calls them
     unit, certain, low, high = _places(words, ends, fmt)
     if not certain:
         return np.nan, np.nan, np.nan, unit
@@ -301,7 +301,7 @@ def _errors(
     for i in range(x.shape[0]):
         top, maxima, rest, unseen = _row(x, i, share)
         total = maxima + (rest + unseen)
-        l, d = _log_of_sum(maxima, rest, unseen)  # noqa: E741
+        l, d = _log_of_sum(maxima, rest, unseen)  # noqa: E741 - the same
         log_sum[i, 0] = 0.0 if maxima == 1 and rest == 0.0 else l
         for j in range(y.shape[1]):
             sign = 1.0
