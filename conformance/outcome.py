@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
+from softcert.errors import RequestError
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from softcert.conformance.model import Run
 
 Outcome = Literal["broken", "stopped", "nothing", "conforms"]
@@ -45,3 +50,28 @@ def describe_nothing(run: Run) -> str:
     if not run.verdicts:
         return "nothing was shown: no verdict was reached"
     return "nothing was shown: every verdict is vacuous or skipped"
+
+
+def with_proofs(run: Run, proofs: Iterable[Run]) -> Run:
+    """Return a run with the verdicts of proofs by exhaustion on the same subject beside its own.
+
+    Parameters
+    ----------
+    proofs : what complete campaigns came to. Into the statistics of their verdicts goes, as "campaign", what
+        they took: `seconds` on the wall clock, `slice_seconds` of all processes together.
+
+    Raises
+    ------
+    RequestError : a proof was judged by another contract, and so against other bounds.
+    """
+    proved = []
+    for proof in proofs:
+        if proof.contract != run.contract:
+            raise RequestError(f"a proof about {proof.name} was judged by another contract than the run")
+        took = {"seconds": proof.seconds, "slice_seconds": proof.request.get("slice_seconds", proof.seconds)}
+        proved += [
+            replace(verdict, statistics={**verdict.statistics, "campaign": took})
+            for verdict in proof.verdicts
+            if verdict.exhaustive
+        ]
+    return replace(run, verdicts=(*run.verdicts, *proved))

@@ -10,6 +10,9 @@ from softcert.reports import summary, wording
 from softcert.reports.evidence import evidence
 from softcert.reports.kill_matrix import kill_matrix
 from softcert.reports.plot_panels import KINDS, panels
+from softcert.reports.proofs import HEADINGS as PROOF_HEADINGS
+from softcert.reports.proofs import INTRO as PROOFS_INTRO
+from softcert.reports.proofs import proof_lines
 from softcert.reports.residue_plots import LIMITS
 from softcert.reports.speed import growths
 from softcert.reports.speed_plots import accuracy_plots, memory_plots, roofline_plots, time_plots
@@ -50,6 +53,9 @@ def render_html(runs: Sequence[Run], *, title: str = TITLE) -> str:
         grades=grades,
         nested_evidence=_nested(proofs),
         any_proved=any(row.proved for row in grades),
+        proof_lines=proof_lines(members),
+        proof_headings=PROOF_HEADINGS,
+        proofs_intro=PROOFS_INTRO,
         matrix=verdicts,
         **_columns(verdicts),
         anchor_of=lambda cell: anchors.get(id(cell.verdict), ""),

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 from softcert.conformance.model import STATUSES
 from softcert.reports import summary, wording
 from softcert.reports.kill_matrix import kill_matrix
+from softcert.reports.proofs import HEADINGS as PROOF_HEADINGS
+from softcert.reports.proofs import INTRO as PROOFS_INTRO
+from softcert.reports.proofs import proof_lines
 from softcert.reports.speed import growths
 from softcert.reports.speed_table import HEADINGS, INTRO, speed_lines, valid_rows
 from softcert.reports.witnesses import ArrayView, CallView, WitnessView, worst_witnesses
@@ -29,6 +32,7 @@ def render_markdown(runs: Sequence[Run], *, title: str = TITLE) -> str:
         f"# {escape(title)}",
         _lines(f"- **{escape(s.label)}** {escape(s.headline)} {_tally(s)}" for s in members),
         *_section("Grades", _grades(members)),
+        *_section("Proved for every input", _proofs(members)),
         *_section("Verdicts", _matrix(summary.matrix(members))),
         *_section("Wrong answers that passed too", _notables(summary.undetected_controls(members))),
         *_section("Vacuous verdicts", _notables(summary.notables(members, ["vacuous"]))),
@@ -110,6 +114,12 @@ def _figures(row: GradeRow, *, proved: bool) -> tuple[str, ...]:
         number(row.error_mean, 3) if judged else "-",
         wording.bias(row.bias) if row.bias else "-",
     )
+
+
+def _proofs(members: Sequence[Subject]) -> str:
+    rows = [map(escape, (x.subject.label, x.op, x.dtype, *x.cells)) for x in proof_lines(members)]
+    table = _table(["backend", "op", "dtype", *PROOF_HEADINGS], map(tuple, rows))
+    return f"{escape(PROOFS_INTRO)}\n\n{table}" if rows else ""
 
 
 def _matrix(matrix: Matrix) -> str:

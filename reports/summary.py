@@ -79,7 +79,8 @@ class GradeRow:
     proved : the same of verdicts that tried every input there is; None where there is no such verdict.
     bound_ulp, margin : of the verdict with the largest margin.
     bias : None where no verdict measured it.
-    elements : how many results were judged; where it is 0, the figures of errors are NaN.
+    error_mean, cases, elements : of samples, or where there is none of proofs; the mean is NaN where no
+        element was judged.
     verdicts : those that grade, and those that would but showed nothing.
     largest, closest, proof : the verdicts that `error_max`, `margin` and `proved` are taken from.
     """
@@ -239,8 +240,10 @@ def _grade_row(op: str, dtype: str, subject: Subject, graded: Sequence[Verdict])
     closest = max(judged, key=lambda verdict: _order(verdict.margin), default=None)
     largest = _largest(verdict for verdict in judged if not verdict.exhaustive)
     proof = _largest(verdict for verdict in judged if verdict.exhaustive)
-    elements = sum(verdict.elements for verdict in judged)
-    total = sum(verdict.error_mean * verdict.elements for verdict in judged)
+    # Of the billions of a proof a sample would be no part that one could see.
+    counted = [verdict for verdict in graded if not verdict.exhaustive] or graded
+    elements = sum(verdict.elements for verdict in counted)
+    total = sum(verdict.error_mean * verdict.elements for verdict in counted if verdict.elements)
     return GradeRow(
         op=printable(op),
         dtype=printable(dtype),
@@ -250,7 +253,7 @@ def _grade_row(op: str, dtype: str, subject: Subject, graded: Sequence[Verdict])
         error_mean=total / elements if elements else math.nan,
         bound_ulp=closest.bound_ulp if closest else math.nan,
         margin=closest.margin if closest else math.nan,
-        cases=sum(verdict.cases for verdict in graded),
+        cases=sum(verdict.cases for verdict in counted),
         elements=elements,
         proved=proof.error_max if proof else None,
         bias=_bias(subject, op, dtype),

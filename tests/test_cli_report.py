@@ -10,7 +10,8 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from importlib.resources import files
 
 import pytest
@@ -19,7 +20,7 @@ from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 
 from softcert.cli import main
-from softcert.conformance.wire.runs import read_report, read_run
+from softcert.conformance.wire.runs import dumps, read_report, read_run, run_to_json
 
 pytest.importorskip("matplotlib")
 
@@ -40,12 +41,23 @@ def f(x, axis=-1):
 """
 
 
+class Untimed(AbstractContextManager):
+    """A stopwatch that stands still, where the kernels' speed is not what is tested."""
+
+    def __init__(self, *_):
+        pass
+
+    def __exit__(self, *_):
+        pass
+
+    def rows(self, *_, **__):
+        return iter(())
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(
-        "softcert.reports.speed.measure", lambda subjects, *_: dict.fromkeys(range(len(subjects)), ())
-    )
+    monkeypatch.setattr("softcert.reports.speed.Stopwatch", Untimed)
     for name in ("a", "b"):
         (tmp_path / f"{name}.py").write_text(KERNEL)
     return tmp_path
@@ -240,3 +252,48 @@ def test_the_bar_says_which_subject_of_how_many_and_how_long_the_others_take(fol
     first, second, third = titles
     assert (first, third) == ("[1/3] a.py:f", "[3/3] c.py:f")
     assert re.fullmatch(r"\[2/3, then about \d+:\d\d\] b\.py:f", second)
+
+
+# --- proofs ---
+
+
+@pytest.fixture
+def proof(folder):
+    """A file with a proof by exhaustion about a.py:f, of the versions that are here."""
+    report("a.py:f")
+    run = read_run(folder / "report" / "runs" / "a.py_f.json")
+    verdict = replace(
+        run.verdicts[0], exhaustive="every number <there is>", error_max=(0.5, 0.75), elements=7
+    )
+    path = folder / "proof.json"
+    path.write_text(dumps(run_to_json(replace(run, verdicts=(verdict,)))))
+    return path
+
+
+def test_a_proof_stands_beside_its_subject_and_not_in_the_run_that_is_kept(folder, proof):
+    result = report("a.py:f", "b.py:f", "--proof", str(proof))
+    assert result.exit_code == 0, result.output
+    first, second = read_report(folder / "report" / "report.json")
+    assert [v.exhaustive for v in first.verdicts] == ["", "every number <there is>"]
+    assert [v.exhaustive for v in second.verdicts] == [""]
+    assert "every number &lt;there is&gt;" in (folder / "report" / "report.html").read_text()
+    assert [v.exhaustive for v in read_run(folder / "report" / "runs" / "a.py_f.json").verdicts] == [""]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda d: d["subject"].update(spec="c.py:f"), "is about c.py:f, which is none"),
+        (lambda d: d["verdicts"][0].pop("exhaustive"), "proves nothing"),
+        (lambda d: d["environment"]["versions"].update(numpy="1.0"), "is about numpy 1.0, and here is"),
+    ],
+)
+def test_what_is_no_proof_about_a_subject_is_refused_before_the_work(folder, judged, proof, change, words):
+    document = json.loads(proof.read_text())
+    change(document)
+    proof.write_text(json.dumps(document))
+    judged.clear()
+    result = report("a.py:f", "b.py:f", "--proof", str(proof))
+    assert result.exit_code == 2
+    assert words in result.stderr
+    assert judged == []

@@ -5,7 +5,8 @@
 What is examined stands in tools/published.toml. Each entry is installed by pip into an environment of its own
 under build/published, where its backends answer the cases of the suite; they are judged here, as is done for
 a machine without an oracle. Answers are kept, so that a run that was stopped goes on where it was; when the
-suite's cases change, they are asked for anew. Then all are timed in turns, each in its environment.
+suite's cases change, they are asked for anew. Then come the proofs by exhaustion, campaigns of this tree's
+environment, whose stores are kept too. Then all are timed in turns, each in its environment.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +32,8 @@ import click
 
 from softcert.cli.console import count_bar
 from softcert.cli.subjects import TIMED
-from softcert.conformance.model import Run
+from softcert.conformance.model import RequestError, Run
+from softcert.conformance.outcome import with_proofs
 from softcert.conformance.wire.runs import read_run
 from softcert.reports import write_report
 from softcert.reports.speed import Stopwatch
@@ -40,6 +44,8 @@ WORK = ROOT / "build" / "published"
 PUBLISHED = ROOT / "reports" / "published"
 #: What `softcert run` needs beside the library itself.
 _WORKER_NEEDS = ("numpy", "click", "ml_dtypes", "psutil")
+#: What the outcome of a proof depends on, besides the versions that its campaign notes.
+_PROOF_SOURCES = ("reference", "backends", "conformance/bounds", "conformance/judging", "conformance/proofs")
 #: Exchanges of cases and answers; the further ones ask for what depends on the answers to the first.
 _EXCHANGES = 3
 
@@ -57,6 +63,11 @@ class Entry(NamedTuple):
     backend: str
     requires: tuple[str, ...]
     dtypes: tuple[str, ...] = ()
+
+    @property
+    def library(self) -> str:
+        """Distribution that the backend is about."""
+        return self.requires[0].partition("==")[0]
 
     @property
     def version(self) -> str:
@@ -170,6 +181,58 @@ def all_examined(
     return {entry: found[entry] for entry in entries if entry in found}, failed
 
 
+class Proof(NamedTuple):
+    """A domain of which a backend is asked for every input."""
+
+    backend: str
+    domain: str
+    op: str
+    dtype: str
+
+
+def listed_proofs() -> Iterator[Proof]:
+    """The proofs that are listed."""
+    for asked in tomllib.loads(LIBRARIES.read_text(encoding="utf-8"))["proof"]:
+        columns = (asked["backends"], [asked["domain"]], asked["ops"], asked["dtypes"])
+        yield from map(Proof._make, product(*columns))
+
+
+def proved(proof: Proof) -> Run:
+    """Run the campaign of a proof, or go on with it.
+
+    Raises
+    ------
+    subprocess.CalledProcessError : it did not come to an end.
+    """
+    here, folder = Path(sys.executable), WORK / "proofs"
+    folder.mkdir(exist_ok=True)
+    fresh, options = folder / "fresh.json", ("--op", proof.op, "--dtype", proof.dtype)
+    planned = ("plan", fresh, proof.backend, "--task", "proof", "--domain", proof.domain, *options)
+    softcert(here, "campaign", *planned)
+    digest = hashlib.sha256(fresh.read_bytes())
+    for path in sorted(path for folder in _PROOF_SOURCES for path in (ROOT / folder).rglob("*.py")):
+        digest.update(path.read_bytes())
+    plan = fresh.rename(folder / f"{'-'.join(proof)}-{digest.hexdigest()[:12]}.json")
+    result = plan.with_suffix(".result.json")
+    softcert(here, "campaign", "run", plan, "--json", result, accepted=(0, 1))
+    return read_run(result)
+
+
+def all_proved(runs: Mapping[Entry, Run]) -> tuple[dict[Entry, Run], list[str]]:
+    """The runs, with proofs where this environment has the version of an entry; and what failed."""
+    found, failed = dict(runs), []
+    for proof in listed_proofs():
+        for entry in runs:
+            if (entry.backend, entry.version) != (proof.backend, version(entry.library)):
+                continue
+            click.echo(f"== {entry.name}: {proof.domain}, {proof.op}, {proof.dtype}", err=True)
+            try:
+                found[entry] = with_proofs(found[entry], [proved(proof)])
+            except (subprocess.CalledProcessError, RequestError) as error:
+                failed.append(f"{entry.name}, {' '.join(proof)}: {error}")
+    return found, failed
+
+
 def timed(runs: Mapping[Entry, Run]) -> list[Run]:
     """The runs with speeds, of one measurement of all of them."""
     rows: dict[int, list[Mapping[str, Any]]] = {position: [] for position in range(len(runs))}
@@ -193,6 +256,8 @@ def main(out: Path | None, only: tuple[str, ...]) -> None:
     entries = list(listed(only))
     cases = {dtypes: cases_of(profile, dtypes) for dtypes in sorted({entry.dtypes for entry in entries})}
     runs, failed = all_examined(entries, cases)
+    runs, unproved = all_proved(runs)
+    failed += unproved
     today = datetime.now(UTC).date().isoformat()
     if runs:
         written = write_report(timed(runs), out or PUBLISHED / today, title=f"softcert report of {today}")

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from softcert.backends import available
+from softcert.backends.ops import OPS
 
+CONSTRAINTS = (Path(__file__).parents[2] / "constraints.txt").read_text(encoding="utf-8").split()
 published = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "published.py"))
 ENTRIES = list(published["listed"](()))
 
@@ -25,3 +27,10 @@ def test_entries_are_chosen_by_words():
     chosen = list(published["listed"](("scipy", "torch-flex")))
     assert {entry.backend for entry in chosen} == {"scipy", "torch-flex"}
     assert len(chosen) >= 2
+
+
+@pytest.mark.parametrize("proof", list(published["listed_proofs"]()), ids="-".join)
+def test_a_proof_is_of_an_entry_that_this_environment_has(proof):
+    assert {proof.op} <= set(OPS)
+    entries = [entry for entry in ENTRIES if entry.backend == proof.backend]
+    assert any(f"{e.library}=={e.version}" in CONSTRAINTS for e in entries)

@@ -18,6 +18,7 @@ from softcert.cli.errors import explain, stop_status
 from softcert.cli.judging import Request, judge
 from softcert.cli.kept_runs import RUNS, KeptRuns, sources_of
 from softcert.cli.options import PATH, request_options
+from softcert.cli.proved import read_proofs
 from softcert.cli.subjects import TIMED, all_that_run, ops_of
 from softcert.cli.targets import require_report_extra, require_report_folder
 from softcert.cli.timing import until_stopped
@@ -39,6 +40,7 @@ Examples:
   softcert report torch-sdpa-math torch-sdpa-flash numpy --op attention --out comparison
   softcert report scipy --profile full --open
   softcert report --fresh
+  softcert report numpy --proof float16.json
 """
 
 
@@ -58,6 +60,14 @@ Examples:
     "--fresh", is_flag=True, help="Judge every subject again, also those that the folder holds a run of."
 )
 @click.option(
+    "--proof",
+    "proofs",
+    multiple=True,
+    type=PATH,
+    metavar="RUN.json",
+    help="Show this result of a campaign, in which every input was tried, beside its subject; repeatable.",
+)
+@click.option(
     "--open/--no-open", "show", default=None, help="Open the page in a browser; the default on a terminal."
 )
 def report(
@@ -69,6 +79,7 @@ def report(
     profile: str,
     seed: int,
     fresh: bool,
+    proofs: tuple[str, ...],
     show: bool | None,
 ) -> int:
     """Judge and time each SUBJECT, and write one report.
@@ -80,6 +91,8 @@ def report(
     machine, versions and sources are the same, and set aside in DIR/earlier where not. Times are always
     measured anew.
     """
+    from softcert.conformance.outcome import with_proofs
+
     require_report_extra()
     require_report_folder(folder, RUNS)
     if not subjects and not dtypes:
@@ -88,12 +101,14 @@ def report(
     request = Request(ops, dtypes, clauses, profile, seed)
     request.validate()
     names = tuple(dict.fromkeys(subjects)) or all_that_run(ops)
+    proved = read_proofs(proofs, names)
     campaign = Campaign(names, request, KeptRuns.read(Path(folder), fresh=fresh))
     interrupt = campaign.proceed()
     runs, status = campaign.runs, max(campaign.refused.values(), default=0)
     if runs and interrupt is None:
         runs, interrupt = _timed(runs)
     if runs:
+        runs = [with_proofs(run, proved.get(run.subject, ())) for run in runs]
         page = _write(runs, Path(folder))
         if interrupt is None and (show or (show is None and sys.stdout.isatty())):
             webbrowser.open(page.resolve().as_uri())
