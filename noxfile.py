@@ -45,8 +45,8 @@ OLDER_TRITON = "3.6.0"
 WHEEL_TESTS = ("tests/test_packaging.py", "tests/test_cli.py")
 #: Tests of which those marked gpu need one, and of softcert what a bare machine can import.
 GPU_TESTS = ("tests/backends/test_triton_kernels.py", "tests/backends/test_libraries.py")
-#: Runs every command that a page shows; a session of its own suffices.
-DOCS_COMMANDS = "tests/test_docs_commands.py"
+#: Tests of what pages show and link to; the session `docs` suffices for them.
+DOCS_TESTS = ("tests/test_docs.py", "tests/test_docs_commands.py")
 
 
 def install(session: nox.Session, *requirements: str) -> None:
@@ -81,7 +81,7 @@ def docs(session: nox.Session) -> None:
     if "--write" in session.posargs:
         text = session.run("softcert", "spec", "--format", "markdown", silent=True)
         specification.write_text(str(text), encoding="utf-8")
-    session.run("pytest", "-q", "-m", "not slow", *_in_parallel(), "tests/test_docs.py", DOCS_COMMANDS)
+    session.run("pytest", "-q", "-m", "not slow", *_in_parallel(), *DOCS_TESTS)
 
 
 @nox.session
@@ -229,7 +229,8 @@ def tests(session: nox.Session) -> None:
     """Run the tests, with everything installed that runs without a GPU; the slow ones have `zoo`."""
     install(session, "-e", ".[all]")
     # Those had a session before.
-    session.run("pytest", "-m", "not slow", f"--ignore={DOCS_COMMANDS}", *_in_parallel(), *session.posargs)
+    ignored = [f"--ignore={path}" for path in DOCS_TESTS]
+    session.run("pytest", "-m", "not slow", *ignored, *_in_parallel(), *session.posargs)
 
 
 @nox.session
