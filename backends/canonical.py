@@ -1,8 +1,8 @@
 """Calls in the one form that subjects of other languages take: C order, last axis, every axis there.
 
-Ops of rows go on arrays (rows, n), and (rows,) of what a row has one of. Attention goes on (batch, heads,
-queries, features) and the like, its mask spread over all of (batch, heads, queries, keys); merges on
-(rows, columns) and (rows,).
+Ops of rows go on arrays (rows, n), (rows,) of what a row has one of, and the arrays of a tree. Attention
+goes on (batch, heads, queries, features) and the like, its mask spread over all of (batch, heads, queries,
+keys); merges on (rows, columns) and (rows,).
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from softcert.backends.ops import (
     ATTENTION_OPS,
     AXES,
     DTYPES,
+    OF_TREES,
     OPERANDS,
     REDUCING_OPS,
     RESULTS,
     ROW_OPTIONS,
     axis_moved,
+    has_axis,
     operand_dtype,
     takes_scores,
 )
@@ -129,8 +131,10 @@ def _pose_rows(
     *batch, n = moved[0].shape
     rows = math.prod(batch)
     given = tuple(
-        np.ascontiguousarray(operand).reshape((rows, n) if operand.ndim > len(batch) else (rows,))
-        for operand in moved
+        np.ascontiguousarray(operand)
+        if name in OF_TREES
+        else np.ascontiguousarray(operand).reshape((rows, n) if has_axis(name) else (rows,))
+        for name, operand in zip(OPERANDS[op], moved, strict=True)
     )
     reduced = op in REDUCING_OPS
     params = {name: type(usual)(options.get(name, usual)) for name, usual in ROW_OPTIONS.get(op, {}).items()}

@@ -15,6 +15,7 @@ import numpy as np
 from softcert import reference
 from softcert.backends.contract import Contract
 from softcert.backends.ops import DTYPES, lse_dtype, without_axis
+from softcert.backends.trees import of_one_leaf, slopes_of_one_leaf
 from softcert.backends.types import Array, Backend
 
 
@@ -86,6 +87,18 @@ def cross_entropy(x: Array, target: Array, *, axis: int = -1, **options: float) 
 def cross_entropy_vjp(x: Array, target: Array, dloss: Array, *, axis: int = -1, **options: float) -> Array:
     """Gradient of cross-entropy by the logits at cotangents dloss, correctly rounded; shaped as x."""
     return _rounded(reference.cross_entropy_vjp, x, target, dloss, axis=axis, **options)
+
+
+def hierarchical_log_softmax(s: Array, leaves: Array, starts: Array, nodes: Array, signs: Array) -> Array:
+    """Log-probabilities of the leaves (..., m) of a tree, correctly rounded; of the dtype of the scores s."""
+    return reference.hierarchical_log_softmax(s, leaves, starts, nodes, signs).round(s.dtype)
+
+
+def hierarchical_log_softmax_vjp(
+    s: Array, dy: Array, leaves: Array, starts: Array, nodes: Array, signs: Array
+) -> Array:
+    """Their gradient by the scores at cotangents dy (..., m), correctly rounded; shaped as s."""
+    return reference.hierarchical_log_softmax_vjp(s, dy, leaves, starts, nodes, signs).round(s.dtype)
 
 
 def attention(
@@ -165,6 +178,8 @@ def certified_backend() -> Backend:
             "entmax_vjp": entmax_vjp,
             "cross_entropy": cross_entropy,
             "cross_entropy_vjp": cross_entropy_vjp,
+            "hierarchical_log_softmax": of_one_leaf(hierarchical_log_softmax),
+            "hierarchical_log_softmax_vjp": slopes_of_one_leaf(hierarchical_log_softmax_vjp),
             "attention": attention,
             "attention_lse": attention_lse,
             "attention_vjp": attention_vjp,

@@ -10,23 +10,28 @@ import numpy as np
 from softcert.backends.ops import (
     AXES,
     INTEGERS,
+    OF_TREES,
     ONE_A_ROW,
     OPERANDS,
+    has_tree,
     operand_dtypes,
     takes_scores,
     without_axis,
 )
+from softcert.backends.trees import heap_paths
 from softcert.backends.types import Array, as_dtype
 
 
 def row_operands(op: str, x: Array, axis: int = -1) -> tuple[Array, ...]:
-    """Operands of an op of rows: x in each place, or classes in turn and its first numbers."""
+    """Operands of an op of rows: x in each place, classes in turn, its first numbers, the paths of a heap."""
     shape = without_axis(x.shape, axis)
     order = np.arange(math.prod(shape))
     classes = (order % max(x.shape[axis], 1)).reshape(shape)
     numbers = x.reshape(-1)[: order.size].reshape(shape)
+    paths = dict(zip(OF_TREES, heap_paths(x.shape[axis] + 1), strict=True)) if has_tree(op) else {}
     return tuple(
-        classes if name in INTEGERS else numbers if name in ONE_A_ROW else x for name in OPERANDS[op]
+        paths.get(name, classes if name in INTEGERS else numbers if name in ONE_A_ROW else x)
+        for name in OPERANDS[op]
     )
 
 

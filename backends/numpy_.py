@@ -9,10 +9,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from softcert.backends import numpy_attention, numpy_cross_entropy, numpy_sparse, numpy_standard
+from softcert.backends import (
+    numpy_attention,
+    numpy_cross_entropy,
+    numpy_sparse,
+    numpy_standard,
+)
 from softcert.backends.contract import Contract
+from softcert.backends.numpy_hierarchical import hierarchical_log_softmax, hierarchical_log_softmax_vjp
 from softcert.backends.numpy_rounding import narrow, widen
 from softcert.backends.ops import DTYPES
+from softcert.backends.trees import of_one_leaf, slopes_of_one_leaf
 from softcert.backends.types import Array, Backend
 
 
@@ -159,6 +166,8 @@ def numpy_backend() -> Backend:
             "entmax_vjp": numpy_sparse.entmax_vjp,
             "cross_entropy": numpy_cross_entropy.cross_entropy,
             "cross_entropy_vjp": numpy_cross_entropy.cross_entropy_vjp,
+            "hierarchical_log_softmax": of_one_leaf(hierarchical_log_softmax),
+            "hierarchical_log_softmax_vjp": slopes_of_one_leaf(hierarchical_log_softmax_vjp),
             "attention": numpy_attention.attention,
             "attention_lse": numpy_attention.attention_lse,
             "attention_vjp": numpy_attention.attention_vjp,

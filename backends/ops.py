@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: The operands of each op, in the order in which a kernel takes them. Those of an op of rows are of one shape
-#: (..., n, ...) along `axis`, but those of `ONE_A_ROW`; those of attention have the axes that `AXES` names.
+#: (..., n, ...) along `axis`, but those of `ONE_A_ROW` and `OF_TREES`; those of attention have the axes that
+#: `AXES` names.
 OPERANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "softmax": ("x",),
@@ -26,6 +27,8 @@ OPERANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "entmax_vjp": ("y", "dy"),
         "cross_entropy": ("x", "target"),
         "cross_entropy_vjp": ("x", "target", "dloss"),
+        "hierarchical_log_softmax": ("s", "target", "path_starts", "path_nodes", "path_signs"),
+        "hierarchical_log_softmax_vjp": ("s", "target", "dlogp", "path_starts", "path_nodes", "path_signs"),
         "attention": ("q", "k", "v"),
         "attention_lse": ("q", "k", "v"),
         "attention_vjp": ("q", "k", "v", "out", "lse", "dout"),
@@ -45,11 +48,14 @@ RESULTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 ATTENTION_OPS: tuple[str, ...] = tuple(RESULTS)
 ROW_OPS: tuple[str, ...] = tuple(op for op in OPS if op not in RESULTS)
 #: Those whose result lacks `axis`.
-REDUCING_OPS: frozenset[str] = frozenset({"logsumexp", "cross_entropy"})
+REDUCING_OPS: frozenset[str] = frozenset({"logsumexp", "cross_entropy", "hierarchical_log_softmax"})
 #: Operands of ops of rows that lack `axis`: one number a row.
-ONE_A_ROW: frozenset[str] = frozenset({"target", "dloss"})
+ONE_A_ROW: frozenset[str] = frozenset({"target", "dloss", "dlogp"})
+#: Operands that all rows share, in this order: the tree whose leaves are the classes, and whose nodes, one
+#: less, a row has the scores of.
+OF_TREES: tuple[str, ...] = ("path_starts", "path_nodes", "path_signs")
 #: Operands that are integers, whatever the dtype of the others is.
-INTEGERS: frozenset[str] = frozenset({"target"})
+INTEGERS: frozenset[str] = frozenset({"target", *OF_TREES})
 _OF_LOSSES: Mapping[str, float] = MappingProxyType(
     {"label_smoothing": 0.0, "ignore_index": -100, "z_loss": 0.0}
 )
@@ -114,14 +120,31 @@ def without_axis(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
     return shape[:place] + shape[place + 1 :]
 
 
+def has_axis(name: str) -> bool:
+    """Whether an operand of an op of rows has the axis that the op goes along."""
+    return name not in ONE_A_ROW and name not in OF_TREES
+
+
 def axis_moved(
     op: str, operands: Sequence[NDArray[Any]], source: int, destination: int
 ) -> tuple[NDArray[Any], ...]:
-    """Operands of an op of rows with one axis elsewhere; those of one number a row have none to move."""
+    """Operands of an op of rows with one axis elsewhere, those that have it."""
     return tuple(
-        a if name in ONE_A_ROW else np.moveaxis(a, source, destination)
+        a if not has_axis(name) else np.moveaxis(a, source, destination)
         for name, a in zip(OPERANDS[op], operands, strict=True)
     )
+
+
+def own_changed(
+    op: str, operands: Sequence[NDArray[Any]], change: Callable[[NDArray[Any]], NDArray[Any]]
+) -> tuple[NDArray[Any], ...]:
+    """Operands of an op of rows, those changed that rows do not share."""
+    return tuple(a if name in OF_TREES else change(a) for name, a in zip(OPERANDS[op], operands, strict=True))
+
+
+def has_tree(op: str) -> bool:
+    """Whether an op is about the leaves of a tree, which its last operands are."""
+    return op in OPS and OPERANDS[op][-len(OF_TREES) :] == OF_TREES
 
 
 def takes_scores(op: str) -> bool:

@@ -10,7 +10,7 @@ from itertools import chain
 from types import MappingProxyType
 from typing import Any
 
-from softcert.backends.ops import OPERANDS, ROW_OPTIONS
+from softcert.backends.ops import OF_TREES, OPERANDS, ROW_OPTIONS
 from softcert.errors import SubjectError
 
 AXIS_NAMES = ("axis", "dim")
@@ -18,7 +18,10 @@ AXIS_NAMES = ("axis", "dim")
 _ALIASES: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "x": frozenset({"x", "logits", "input", "scores", "z"}),
-        "target": frozenset({"target", "targets", "label", "labels", "t", "y_true"}),
+        "target": frozenset({"target", "targets", "label", "labels", "t", "y_true", "leaf", "leaves"}),
+        "s": frozenset({"s", "scores", "x", "logits"}),
+        "dlogp": frozenset({"dlogp", "dloss", "grad", "grad_output", "dout", "cotangent", "ct", "dy"}),
+        **{name: frozenset({name, name.removeprefix("path_")}) for name in OF_TREES},
         "dloss": frozenset({"dloss", "grad", "grad_output", "dout", "cotangent", "ct", "dy"}),
         "y": frozenset({"y", "output", "p", "probs", "probabilities"}),
         "dy": frozenset({"dy", "grad", "grad_output", "dout", "cotangent", "ct"}),

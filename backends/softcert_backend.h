@@ -91,6 +91,20 @@ SOFTCERT_EXPORT int softcert_cross_entropy_vjp(int32_t dtype, int64_t rows, int6
                                                const void *x, const void *target, const void *dloss,
                                                void *dx);
 
+/* The hierarchical softmax: a tree of n + 1 classes, whose n nodes have the scores s (rows, n). The path of class
+ * w is at path_starts[w] .. path_starts[w + 1] - 1 of path_nodes and path_signs, which are 1 or -1; all are int64.
+ * logp = sum over the path of target (rows) of log sigma(sign s_node), an array (rows) of the dtype of s. */
+SOFTCERT_EXPORT int softcert_hierarchical_log_softmax(int32_t dtype, int64_t rows, int64_t n,
+                                                      const void *s, const void *target,
+                                                      const void *path_starts, const void *path_nodes,
+                                                      const void *path_signs, void *logp);
+/* ds (rows, n) = its gradient times dlogp (rows): dlogp sign sigma(-sign s_node) on the path, 0 off it. */
+SOFTCERT_EXPORT int softcert_hierarchical_log_softmax_vjp(int32_t dtype, int64_t rows, int64_t n,
+                                                          const void *s, const void *target,
+                                                          const void *dlogp, const void *path_starts,
+                                                          const void *path_nodes, const void *path_signs,
+                                                          void *ds);
+
 /* --- attention ------------------------------------------------------------------------------------- */
 
 enum { SOFTCERT_MASK_NONE = 0, SOFTCERT_MASK_BOOLEAN = 1, SOFTCERT_MASK_ADDITIVE = 2 };

@@ -27,7 +27,8 @@ from softcert.conformance.judging.attention_truth import (
     attention_truth,
     remade_truth,
 )
-from softcert.conformance.spec import rows_last
+from softcert.conformance.judging.leaves import leaf_bound, leaf_slope_bound, leaf_truth
+from softcert.conformance.spec import TREE_OPS, rows_last
 from softcert.reference import Enclosure
 
 Float = NDArray[np.float64]
@@ -174,6 +175,14 @@ def _losses(context: Context, call: Call) -> loss_bounds.Losses:
     return loss_bounds.losses_of(x, call.operands[1], any_order=not context.arithmetic.division, **options)
 
 
+def _leaf_bound(context: Context, call: Call) -> Float:
+    return leaf_bound(call, context.arithmetic)
+
+
+def _leaf_slope_bound(context: Context, call: Call) -> Float:
+    return leaf_slope_bound(call, context.arithmetic)
+
+
 def _numbers(call: Call) -> tuple[Float, Float]:
     y, dy = (rows_last(a, int(call.params["axis"])).astype(np.float64) for a in call.operands)
     return y, dy
@@ -191,6 +200,8 @@ _ABSOLUTE: Mapping[str, Callable[[Context, Call], Float]] = {
     "entmax_vjp": _sparse_product_bound,
     "cross_entropy": _loss_bound,
     "cross_entropy_vjp": _loss_product_bound,
+    "hierarchical_log_softmax": _leaf_bound,
+    "hierarchical_log_softmax_vjp": _leaf_slope_bound,
 }
 
 
@@ -198,9 +209,11 @@ def evaluate(call: Call, contract: Contract, method: str | None = None) -> tuple
     """Certified enclosures of the exact results of a call by an oracle; None is the quickest that fits."""
     if call.op in ATTENTION_OPS:
         return attention_truth(call, contract, method or "fast")
+    chosen = method or ("fast" if call.operands[0].size >= _MANY else "auto")
+    if call.op in TREE_OPS:
+        return (leaf_truth(call, chosen),)
     function: Callable[..., Enclosure] = getattr(reference, call.op)
-    many = call.operands[0].size >= _MANY
-    return (function(*call.operands, method=method or ("fast" if many else "auto"), **call.params),)
+    return (function(*call.operands, method=chosen, **call.params),)
 
 
 def truth_ulp(truth: Enclosure, dtype: str) -> Float:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from softcert.backends.ops import DTYPES, OPERANDS, OPS, ROW_OPS
+from softcert.backends.ops import DTYPES, OF_TREES, OPERANDS, OPS, ROW_OPS
 from softcert.backends.types import Array, Output
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ PRODUCT_OPS = (*DERIVATIVE_OPS, *SPARSE_DERIVATIVE_OPS)
 ORDERED_OPS = (*SPARSE_OPS, *SPARSE_DERIVATIVE_OPS)
 #: Ops of a loss, whose second operand is a class a row.
 LOSS_OPS = ("cross_entropy", "cross_entropy_vjp")
+#: Ops of one leaf a row of a tree that all rows share.
+TREE_OPS = ("hierarchical_log_softmax", "hierarchical_log_softmax_vjp")
 #: Those whose result is a probability vector.
 SIMPLEX_OPS = ("softmax", *SPARSE_OPS)
 #: Every op that acts on each row alone, for clauses that look at rows.
@@ -83,8 +85,18 @@ class Seedling:
 
     @property
     def labelled(self) -> bool:
-        """Whether the operands are a loss's: logits, a class a row, and for a gradient a cotangent a row."""
+        """Whether a row has a class, as the operands of losses and of trees do."""
         return len(self.operands) > 1 and self.operands[1].dtype.kind == "i"
+
+    @property
+    def tree(self) -> tuple[Array, ...]:
+        """The paths of a tree that the rows share, where the op is about one."""
+        return self.operands[-len(OF_TREES) :] if self.labelled and len(self.operands) > len(OF_TREES) else ()
+
+    @property
+    def own(self) -> tuple[Array, ...]:
+        """The operands that rows do not share."""
+        return self.operands[: len(self.operands) - len(self.tree)]
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -126,6 +126,10 @@ class Enclosure:
         """Return the same elements in another shape."""
         return self._part(self._index.reshape(*shape))
 
+    def moveaxis(self, source: int, destination: int) -> Enclosure:
+        """Return the same elements with one axis elsewhere."""
+        return self._part(np.moveaxis(self._index, source, destination))
+
     def exactly(self) -> Enclosure:
         """Return the same elements from the exact path alone, where the fast one left them wide: slow."""
         if self._fast is None:

@@ -107,6 +107,9 @@ def huffman_tree(counts: ArrayLike) -> Tree:
 
 def _counted(counts: ArrayLike) -> list[int]:
     array: NDArray[Any] = np.asarray(counts)
+    if array.dtype.kind == "f" and isinstance(counts, list | tuple) and all(type(c) is int for c in counts):
+        # Integers on either side of 2^63 are taken for floats.
+        array = np.asarray(counts, dtype=object)
     if array.ndim != 1 or array.size == 0 or array.dtype.kind not in "iuO":
         raise DomainError("counts have to be a list of at least one integer")
     weights = array.tolist()

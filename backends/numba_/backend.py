@@ -5,8 +5,9 @@ from __future__ import annotations
 import numba
 
 from softcert.backends.contract import Contract
-from softcert.backends.numba_ import attention, cross_entropy, softmax
+from softcert.backends.numba_ import attention, cross_entropy, hierarchical, softmax
 from softcert.backends.ops import DTYPES
+from softcert.backends.trees import of_one_leaf, slopes_of_one_leaf
 from softcert.backends.types import Backend
 
 
@@ -26,6 +27,8 @@ def numba_backend() -> Backend:
             "entmax_vjp": softmax.entmax_vjp,
             "cross_entropy": cross_entropy.cross_entropy,
             "cross_entropy_vjp": cross_entropy.cross_entropy_vjp,
+            "hierarchical_log_softmax": of_one_leaf(hierarchical.hierarchical_log_softmax),
+            "hierarchical_log_softmax_vjp": slopes_of_one_leaf(hierarchical.hierarchical_log_softmax_vjp),
             "attention": attention.attention,
             "attention_lse": attention.attention_lse,
             "attention_vjp": attention.attention_vjp,

@@ -24,6 +24,7 @@ from softcert.conformance.clauses import (
     sparse,
     stability,
     translation,
+    trees,
 )
 from softcert.conformance.spec import Clause
 
@@ -43,6 +44,7 @@ _MODULES = (
     jacobian,
     sparse,
     losses,
+    trees,
     stability,
     attention,
     attention_gradient,

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from softcert.backends.ops import ATTENTION_OPS, own_changed
 from softcert.backends.types import Array, Call, Output
 from softcert.conformance.context import Context
 from softcert.conformance.inputs.attention_directed import few
@@ -91,11 +92,21 @@ def _grow_batch(seedling: Seedling, context: Context) -> Trial | None:
     if dimensions < 2 or seedling.axis % dimensions == 0:
         return None
     whole = call_of(seedling, context)
-    alone = [
-        replace(whole, operands=tuple(np.ascontiguousarray(a[i : i + 1]) for a in whole.operands))
-        for i in range(min(3, len(seedling.operands[0])))
-    ]
+    alone = [replace(whole, operands=_from_row(whole, i)) for i in range(min(3, len(seedling.operands[0])))]
     return trial_of(seedling, whole, *alone)
+
+
+def _from_row(call: Call, i: int) -> tuple[Array, ...]:
+    """Operands of one entry along the first axis, which it keeps."""
+
+    def cut(a: Array) -> Array:
+        return np.ascontiguousarray(a[i : i + 1])
+
+    return (
+        tuple(map(cut, call.operands))
+        if call.op in ATTENTION_OPS
+        else own_changed(call.op, call.operands, cut)
+    )
 
 
 def _inspect_batch(trial: Trial, outputs: tuple[Output, ...], context: Context) -> Judgement:

@@ -35,7 +35,11 @@ def _grow(seedling: Seedling, context: Context) -> Trial | None:
 
 
 def _permuted(seedling: Seedling, order: NDArray[np.intp]) -> tuple[Array, ...]:
-    """Operands whose k-th element was the order[k]-th; a class goes where its logit goes."""
+    """Operands whose k-th element was the order[k]-th; a class, or a node, goes where its logit goes."""
+    if seedling.tree:
+        s, *rest = seedling.own
+        starts, nodes, signs = seedling.tree
+        return (np.ascontiguousarray(s[..., order]), *rest, starts, np.argsort(order)[nodes], signs)
     if not seedling.labelled:
         return tuple(np.ascontiguousarray(a[..., order]) for a in seedling.operands)
     x, target, *rest = seedling.operands

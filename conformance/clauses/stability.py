@@ -23,6 +23,7 @@ from softcert.conformance.spec import (
     LOGIT_OPS,
     LOSS_OPS,
     PRODUCT_OPS,
+    TREE_OPS,
     Clause,
     Seedling,
 )
@@ -119,7 +120,7 @@ CLAUSES = (
         mathematics="the accuracy bound for |x| up to the largest finite number, gaps up to twice it",
         source="safe softmax: exp(x - max)",
         in_practice="inf/inf without the maximum subtracted; x * log2(e) overflowing before the subtraction",
-        ops=(*LOGIT_OPS, *LOSS_OPS),
+        ops=(*LOGIT_OPS, *LOSS_OPS, *TREE_OPS),
         directed=lambda context: _from(("near-overflow", "wide", "offset-up", "offset-down"), context),
         drawn=lambda context: seedlings(context, families=("near-overflow", "wide")),
         grow=one_call,
@@ -132,19 +133,20 @@ CLAUSES = (
         source="IEEE 754 gradual underflow; flushing only where the contract declares it",
         in_practice="flush-to-zero compiled in by -ffast-math, an argument clamped short of the "
         "underflow threshold",
-        ops=(*LOGIT_OPS, *LOSS_OPS),
+        ops=(*LOGIT_OPS, *LOSS_OPS, *TREE_OPS),
         directed=lambda context: _from(("subnormal-logits", "tiny-outputs", "gap-sweep"), context),
         grow=one_call,
         judge=judge_values,
     ),
     Clause(
         id="stability.nan",
-        statement="a NaN makes its own row NaN, and no other row",
-        mathematics="NaN in row r gives NaN in all of row r; the other rows keep their exact values",
+        statement="a NaN that a row's result depends on makes that row NaN, and no other row",
+        mathematics="NaN in row r gives NaN in all of row r; the other rows keep their exact "
+        "values; of a tree, NaN on the path of row r",
         source="IEEE 754 propagation; the contract's nan field",
         in_practice="a maximum that ignores NaN and a result that looks healthy; a NaN leaking "
         "into the next row",
-        ops=(*LOGIT_OPS, *DERIVATIVE_OPS, *LOSS_OPS),
+        ops=(*LOGIT_OPS, *DERIVATIVE_OPS, *LOSS_OPS, "hierarchical_log_softmax"),
         directed=lambda context: _with(context, np.nan),
         grow=one_call,
         judge=judge_values,

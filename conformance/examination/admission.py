@@ -17,9 +17,12 @@ from softcert.backends import Description
 from softcert.backends.ops import (
     ATTENTION_OPS,
     INTEGERS,
+    OF_TREES,
     ONE_A_ROW,
     OPERANDS,
     ROW_OPTIONS,
+    has_axis,
+    has_tree,
     operand_dtype,
     options_known,
     without_axis,
@@ -34,6 +37,8 @@ from softcert.conformance.judging.policy import ignored_rows
 from softcert.conformance.judging.shapes import summed_length
 from softcert.conformance.model import RequestError, Witness
 from softcert.conformance.spec import Clause, Seedling
+from softcert.reference import DomainError
+from softcert.reference.trees import checked_tree
 
 #: Far above what any clause repeats; a file could ask for more than anyone waits for.
 MOST_REPEATS = 100_000
@@ -177,7 +182,7 @@ def _operands(call: Call, dtype: str) -> str:
     names = OPERANDS[call.op]
     if any(a.dtype.name != operand_dtype(name, dtype) for name, a in zip(names, given, strict=True)):
         return f"has operands that are not of {dtype}"
-    if len({a.shape for name, a in zip(names, given, strict=True) if name not in ONE_A_ROW}) > 1:
+    if len({a.shape for name, a in zip(names, given, strict=True) if has_axis(name)}) > 1:
         return "has operands of different shapes"
     return "" if given[0].ndim else "has an operand without an axis"
 
@@ -197,11 +202,22 @@ def _one_a_row(call: Call, _dtype: str) -> str:
             continue
         if array.shape != without_axis(first.shape, axis):
             return f"has a {name} of shape {array.shape} for operands of shape {first.shape}"
-        if name in INTEGERS and bool(
-            (((array < 0) | (array >= first.shape[axis])) & ~ignored_rows(call)).any()
-        ):
+        classes = first.shape[axis] + has_tree(call.op)
+        if name in INTEGERS and bool((((array < 0) | (array >= classes)) & ~ignored_rows(call)).any()):
             return f"has a {name} that is no class"
     return ""
+
+
+def _tree(call: Call, _dtype: str) -> str:
+    """Of an op of a tree: paths that make one, whose nodes the first operand has the scores of."""
+    if not has_tree(call.op):
+        return ""
+    try:
+        tree = checked_tree(*call.operands[-len(OF_TREES) :])
+    except DomainError as error:
+        return f"has no tree: {error}"
+    nodes = call.operands[0].shape[int(call.params["axis"])]
+    return "" if tree.classes == nodes + 1 else f"has {nodes} scores for a tree of {tree.classes} classes"
 
 
 def _options(call: Call, _dtype: str) -> str:
@@ -249,5 +265,5 @@ def _repeat(call: Call, _dtype: str) -> str:
 
 
 #: What is checked of a call's operands and keywords, by the family of its op.
-_OF_ROWS = (_operands, _axis, _options, _one_a_row)
+_OF_ROWS = (_operands, _axis, _options, _tree, _one_a_row)
 _OF_ATTENTION = (operands_complaint, options_complaint)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from softcert.backends.trees import heap_paths
 from softcert.backends.types import Array
 from softcert.conformance.examination.minimize_attention import rounder, smaller_attention
 from softcert.conformance.spec import Seedling
@@ -72,12 +73,12 @@ def _fewer_rows(seedling: Seedling) -> Iterator[Seedling]:
     axis = seedling.axis % len(shape) if shape else 0
     if len(shape) == 2 and axis == 1 and shape[0] > 1:
         for i in range(min(shape[0], 16)):
-            yield replace(_with(seedling, tuple(a[i] for a in seedling.operands)), axis=-1)
+            yield replace(_with(seedling, (*(a[i] for a in seedling.own), *seedling.tree)), axis=-1)
     for dimension, length in enumerate(shape):
         if dimension != axis and length > 1:
             half = length // 2
             for part in (slice(None, half), slice(half, None), slice(1, None), slice(None, -1)):
-                yield _with(seedling, tuple(_cut(seedling, dimension, part)))
+                yield _with(seedling, (*_cut(seedling, dimension, part), *seedling.tree))
 
 
 def _fewer_elements(seedling: Seedling) -> Iterator[Seedling]:
@@ -97,7 +98,14 @@ def _fewer_elements(seedling: Seedling) -> Iterator[Seedling]:
 
 
 def _kept_elements(seedling: Seedling, kept: NDArray[np.intp], axis: int) -> tuple[Array, ...]:
-    """Operands without some elements; a target whose class is gone becomes the class in its place."""
+    """Operands without some elements; a target whose class is gone becomes the class in its place.
+
+    The nodes that are left of a tree make a balanced one.
+    """
+    if seedling.tree:
+        s, target, *rest = seedling.own
+        leaves = np.minimum(target, kept.size).astype(target.dtype)
+        return (np.take(s, kept, axis=axis), leaves, *rest, *heap_paths(kept.size + 1))
     if not seedling.labelled:
         return tuple(np.take(a, kept, axis=axis) for a in seedling.operands)
     x, target, *rest = seedling.operands
@@ -109,7 +117,7 @@ def _kept_elements(seedling: Seedling, kept: NDArray[np.intp], axis: int) -> tup
 def _cut(seedling: Seedling, dimension: int, part: slice) -> Iterator[Array]:
     """Operands with a part of a dimension, which is none of those of one number a row."""
     first = seedling.operands[0]
-    for a in seedling.operands:
+    for a in seedling.own:
         before = dimension - (a.ndim < first.ndim and dimension > seedling.axis % first.ndim)
         yield a[(slice(None),) * before + (part,)]
 

@@ -24,6 +24,7 @@ from softcert.conformance.spec import (
     FORWARD_OPS,
     LOSS_OPS,
     PRODUCT_OPS,
+    TREE_OPS,
     Seedling,
     rows_last,
 )
@@ -43,7 +44,7 @@ def is_sound(seedling: Seedling) -> bool:
     first = rows_last(seedling.operands[0], seedling.axis).astype(np.float64)
     if not first.size or first.shape[-1] > LONGEST:
         return False
-    numbers = (operand.astype(np.float64) for operand in seedling.operands)
+    numbers = (operand.astype(np.float64) for operand in seedling.own)
     ordinary = all(bool((np.isfinite(a) | (a == -np.inf)).all()) for a in numbers)
     return ordinary and bool(np.isfinite(first).any(axis=-1).all())
 
@@ -137,11 +138,12 @@ def crossover(lift: Callable[[RowMover], Mover], which: int = 0) -> Mover:
 
 
 def another_class(scene: Scene) -> Seedling:
-    """Another class as the target of one row of a loss."""
+    """Another class as the target of one row."""
     x, target, *rest = scene.parent.operands
     changed = np.array(target)
     flat = changed.reshape(-1)
-    flat[int(scene.rng.integers(flat.size))] = int(scene.rng.integers(x.shape[scene.parent.axis]))
+    classes = x.shape[scene.parent.axis] + bool(scene.parent.tree)
+    flat[int(scene.rng.integers(flat.size))] = int(scene.rng.integers(classes))
     return replace(scene.parent, operands=(x, changed, *rest))
 
 
@@ -221,7 +223,7 @@ _FORWARD: Mapping[str, Mover] = {
     "crossover": crossover(on_logits),
     "family": family,
 }
-_LOSS: Mapping[str, Mover] = {
+_OF_CLASSES: Mapping[str, Mover] = {
     **{name: mover for name, mover in _FORWARD.items() if name not in _PLACES},
     "class": another_class,
 }
@@ -249,7 +251,7 @@ MOVERS: Mapping[str, Mapping[str, Mover]] = MappingProxyType(
     {
         **dict.fromkeys(FORWARD_OPS, _FORWARD),
         **dict.fromkeys(PRODUCT_OPS, _DERIVATIVE),
-        **dict.fromkeys(LOSS_OPS, _LOSS),
+        **dict.fromkeys((*LOSS_OPS, *TREE_OPS), _OF_CLASSES),
         "softmax": {**_FORWARD, "temperature": temperature},
         **dict.fromkeys(ATTENTION_FORWARD_OPS, _ATTENTION),
         "attention_vjp": {**_ATTENTION, **attention_values.OF_COTANGENT},

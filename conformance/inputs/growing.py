@@ -13,8 +13,9 @@ from softcert.conformance.context import Context
 from softcert.conformance.inputs.attention_growing import attention_call
 from softcert.conformance.inputs.families import make_row, output_near, to_dtype
 from softcert.conformance.inputs.losses import loss_operands
+from softcert.conformance.inputs.trees import tree_operands
 from softcert.conformance.model import Trial
-from softcert.conformance.spec import LOSS_OPS, PRODUCT_OPS, Seedling
+from softcert.conformance.spec import LOSS_OPS, PRODUCT_OPS, TREE_OPS, Seedling
 
 #: What gives the seedlings that every run examines.
 Directed = Callable[[Context], Iterable[Seedling]]
@@ -73,9 +74,11 @@ def grow_scaled(seedling: Seedling, context: Context) -> Trial | None:
 
 
 def operands_from(context: Context, x: Array, seed: int = 0) -> tuple[Array, ...]:
-    """Operands of the context's op from logits: x, with classes for a loss; or an output and a cotangent."""
+    """Operands of the op from logits: x, with classes and a tree of them; or an output and a cotangent."""
     if context.op in LOSS_OPS:
         return loss_operands(context.op, x, seed)
+    if context.op in TREE_OPS:
+        return tree_operands(context.op, x, seed)
     if context.op not in PRODUCT_OPS:
         return (x,)
     rng = np.random.default_rng([seed, x.size])

@@ -12,8 +12,9 @@ from softcert.backends.types import Array, as_dtype
 from softcert.conformance.context import Context
 from softcert.conformance.inputs.families import FAMILIES, Scale, make_row, output_near
 from softcert.conformance.inputs.losses import fits, loss_operands
+from softcert.conformance.inputs.trees import tree_operands
 from softcert.conformance.inputs.variants import variants
-from softcert.conformance.spec import LOSS_OPS, PRODUCT_OPS, Seedling
+from softcert.conformance.spec import LOSS_OPS, PRODUCT_OPS, TREE_OPS, Seedling
 
 if TYPE_CHECKING:
     from hypothesis.strategies import DrawFn, SearchStrategy
@@ -91,6 +92,8 @@ def seedlings(
     """Seedlings of the context's op and dtype, small ones and families mixed."""
     if context.op in PRODUCT_OPS:
         return _derivative_seedlings(context, lengths, most)
+    if context.op in TREE_OPS:
+        return _tree_seedlings(context, families, lengths, most)
     if context.op in LOSS_OPS:
         return _loss_seedlings(context, families, lengths, most)
     return _forward_seedlings(context, families, lengths, most)
@@ -141,6 +144,14 @@ def _loss_seedlings(
         options = {}
     operands = loss_operands(context.op, x, draw(st.integers(0, 2**16)), options)
     return Seedling(operands, family=family, options=options)
+
+
+@st.composite
+def _tree_seedlings(
+    draw: DrawFn, context: Context, families: Sequence[str], lengths: Sequence[int], most: int
+) -> Seedling:
+    s, family = _logits(draw, context.dtype, families, lengths, most)
+    return Seedling(tree_operands(context.op, s, draw(st.integers(0, 2**16))), family=family)
 
 
 def cotangents(dtype: str) -> SearchStrategy[float]:

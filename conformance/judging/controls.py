@@ -17,6 +17,7 @@ from softcert.backends.types import Array, Call
 from softcert.conformance.context import Context, truth_ulp
 from softcert.conformance.judging.attention_controls import attention_control
 from softcert.conformance.judging.judge import ordinary_only
+from softcert.conformance.judging.leaves import without_last_node
 from softcert.conformance.judging.shapes import expected_shape
 from softcert.conformance.spec import (
     LOSS_OPS,
@@ -25,6 +26,7 @@ from softcert.conformance.spec import (
     SIMPLEX_OPS,
     SPARSE_DERIVATIVE_OPS,
     SPARSE_OPS,
+    TREE_OPS,
 )
 
 Float = NDArray[np.float64]
@@ -54,6 +56,8 @@ def _uniform(call: Call, _context: Context) -> Array:
         return call.operands[1].copy()
     if call.op in LOSS_OPS:
         return _uniform_loss(call)
+    if call.op in TREE_OPS:
+        return _uniform_leaves(call)
     if call.op == "logsumexp":
         top = call.operands[0].astype(np.float64).max(axis=axis, initial=-np.inf)
         return _cast(top + np.log(n), call)
@@ -71,6 +75,18 @@ def _uniform_loss(call: Call) -> Array:
     return _cast(np.moveaxis(slopes, -1, axis), call)
 
 
+def _uniform_leaves(call: Call) -> Array:
+    """-log K whatever the path is; of the gradient half the cotangent at every node, on the path or not."""
+    axis = int(call.params["axis"])
+    nodes = call.operands[0].shape[axis]
+    if call.op == "hierarchical_log_softmax":
+        return _cast(np.full(call.operands[1].shape, -np.log(nodes + 1)), call)
+    slopes = np.broadcast_to(
+        call.operands[2].astype(np.float64)[..., np.newaxis], (*call.operands[2].shape, nodes)
+    )
+    return _cast(np.moveaxis(slopes / 2.0, -1, axis), call)
+
+
 def _doubled_bound(call: Call, context: Context) -> Array:
     """The exact value moved away by a little more than twice its bound."""
     safe = ordinary_only(call)
@@ -83,16 +99,20 @@ def _doubled_bound(call: Call, context: Context) -> Array:
 
 
 def _last_dropped(call: Call, _context: Context) -> Array:
-    """The result with the last element left out of the sum."""
+    """The result with the last element, or node of a path, left out of the sum."""
     axis = int(call.params["axis"])
-    moved = axis_moved(call.op, call.operands, axis, -1)
-    rows = [a if a.dtype.kind == "i" else a.astype(np.float64) for a in moved]
-    given = () if call.op not in ORDERED_OPS else (order_of(call.op, call.params),)
     with np.errstate(all="ignore"):
-        result = _DROPPED[call.op](*rows, *given)
+        result = without_last_node(call) if call.op in TREE_OPS else _rows_without_last(call, axis)
     if call.op not in REDUCING_OPS:
         result = np.moveaxis(result, -1, axis)
     return _cast(result, call)
+
+
+def _rows_without_last(call: Call, axis: int) -> Float:
+    moved = axis_moved(call.op, call.operands, axis, -1)
+    rows = [a if a.dtype.kind == "i" else a.astype(np.float64) for a in moved]
+    given = () if call.op not in ORDERED_OPS else (order_of(call.op, call.params),)
+    return _DROPPED[call.op](*rows, *given)
 
 
 def _reversed(call: Call, context: Context) -> Array | None:

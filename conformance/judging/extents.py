@@ -12,7 +12,7 @@ from softcert.backends.ops import ATTENTION_OPS
 from softcert.backends.types import Call
 from softcert.conformance.judging.attention_truth import exact_operands
 from softcert.conformance.judging.batches import alike_batches
-from softcert.conformance.spec import LOSS_OPS, rows_last
+from softcert.conformance.spec import LOSS_OPS, TREE_OPS, rows_last
 
 Float = NDArray[np.float64]
 
@@ -35,16 +35,16 @@ def logit_extent(call: Call, contract: Contract) -> Extent:
 
     Returns
     -------
-    Of a softmax op beta x, of a loss and its gradient the logits, of other gradients the (co)tangent, one
-    number a row: (...) without the reduced axis. Of attention its scores with what a mask adds, hidden ones
-    left out, of a merge the two lse: one number a query, (..., L).
+    Of a softmax op beta x, of a loss, a leaf of a tree and their gradients the logits, of other gradients the
+    (co)tangent, one number a row: (...) without the reduced axis. Of attention its scores with what a mask
+    adds, hidden ones left out, of a merge the two lse: one number a query, (..., L).
     """
     if call.op == "attention_merge":
         pair = np.stack([call.operands[1], call.operands[3]], axis=-1)
         return _of_rows(pair.astype(np.float64))
     if call.op in ATTENTION_OPS:
         return _of_scores(call, contract)
-    last = call.operands[0 if call.op in LOSS_OPS else -1]
+    last = call.operands[0 if call.op in (*LOSS_OPS, *TREE_OPS) else -1]
     rows = rows_last(last, int(call.params["axis"])) if last.ndim else last.reshape(1)
     return _of_rows(rows.astype(np.float64) * float(call.params.get("beta", 1.0)))
 

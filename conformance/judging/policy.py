@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softcert.backends.contract import Contract
-from softcert.backends.ops import REDUCING_OPS, ROW_OPTIONS, without_axis
+from softcert.backends.ops import OF_TREES, REDUCING_OPS, ROW_OPTIONS, without_axis
 from softcert.backends.types import Array, Call
-from softcert.conformance.spec import LOSS_OPS, PRODUCT_OPS, SIMPLEX_OPS, rows_last
+from softcert.conformance.bounds.hierarchical import branches_of
+from softcert.conformance.spec import LOSS_OPS, PRODUCT_OPS, SIMPLEX_OPS, TREE_OPS, rows_last
 
 Bool = NDArray[np.bool_]
 
@@ -38,6 +39,8 @@ def row_kinds(call: Call) -> NDArray[np.int8]:
     kinds = np.zeros(without_axis(shape, axis), dtype=np.int8)
     if call.op in LOSS_OPS:
         return _kinds_of_losses(call, kinds)
+    if call.op in TREE_OPS:
+        return _kinds_of_leaves(call, kinds)
     rows = [rows_last(a, axis).astype(np.float64) for a in call.operands]
     if shape[axis] == 0 or all(np.isfinite(r).all() for r in rows):
         return kinds
@@ -63,9 +66,25 @@ def _kinds_of_losses(call: Call, kinds: NDArray[np.int8]) -> NDArray[np.int8]:
     return np.where(ignored_rows(call), np.int8(ORDINARY), kinds)
 
 
+def _kinds_of_leaves(call: Call, kinds: NDArray[np.int8]) -> NDArray[np.int8]:
+    """A row is special by a NaN on the path to its leaf, or a cotangent that is no number.
+
+    An infinity has a sigma, and what is off the path does not matter.
+    """
+    s = rows_last(call.operands[0], int(call.params["axis"])).astype(np.float64)
+    target, paths = call.operands[1], call.operands[-len(OF_TREES) :]
+    t = branches_of(s, target[..., np.newaxis], *paths).t
+    bad: Bool = np.asarray(np.isnan(t).any(axis=(-2, -1)))
+    if call.op == "hierarchical_log_softmax_vjp":
+        bad = bad | ~np.isfinite(call.operands[2].astype(np.float64))
+    return np.where(bad, np.int8(HAS_NAN), kinds)
+
+
 def ignored_rows(call: Call) -> Bool:
-    """Which rows of a loss do not count, of the targets' shape."""
-    usual = ROW_OPTIONS[call.op]["ignore_index"]
+    """Which rows of a loss do not count, of the targets' shape; of an op that ignores none, none."""
+    usual = ROW_OPTIONS.get(call.op, {}).get("ignore_index")
+    if usual is None:
+        return np.zeros(call.operands[1].shape, dtype=np.bool_)
     return np.asarray(call.operands[1] == int(call.params.get("ignore_index", usual)))
 
 

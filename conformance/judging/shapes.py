@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from softcert.backends.ops import (
     ATTENTION_OPS,
     AXES,
+    OF_TREES,
     OPERANDS,
     REDUCING_OPS,
     RESULTS,
+    has_tree,
     operand_dtype,
     without_axis,
 )
@@ -46,7 +50,12 @@ def expected_results(call: Call) -> tuple[tuple[Shape, str], ...]:
 
 
 def summed_length(call: Call) -> int:
-    """How many numbers one result is a sum of: elements of a row, or keys; of a merge, two parts."""
+    """How many numbers one result is a sum of: elements of a row, nodes of the longest path, or keys.
+
+    Of a merge, two parts.
+    """
+    if has_tree(call.op):
+        return int(np.diff(call.operands[-len(OF_TREES)]).max(initial=0))
     if call.op == "attention_merge":
         return 2
     if call.op in ATTENTION_OPS:

@@ -11,10 +11,11 @@ import numpy as np
 
 from softcert.backends.numpy_attention import attention_lse
 from softcert.backends.ops import ATTENTION_OPS, AXES, OPERANDS, operand_dtype
+from softcert.backends.trees import heap_paths
 from softcert.backends.types import Array, Call, as_dtype
 from softcert.conformance.inputs.families import output_near
 from softcert.conformance.judging.shapes import expected_results
-from softcert.conformance.spec import LOSS_OPS, SPARSE_DERIVATIVE_OPS
+from softcert.conformance.spec import LOSS_OPS, SPARSE_DERIVATIVE_OPS, TREE_OPS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,10 +71,11 @@ class Problem:
             return wide.astype(as_dtype(dtype), copy=False)
 
         if self.op not in ATTENTION_OPS:
-            if self.op in LOSS_OPS:
+            if self.op in (*LOSS_OPS, *TREE_OPS):
                 target = rng.integers(0, self.shape[-1], self.shape[:-1])
-                cotangents = (normal(self.shape[:-1], self.dtype),) if self.op == "cross_entropy_vjp" else ()
-                return Call(self.op, (normal(self.shape, self.dtype), target, *cotangents))
+                cotangents = (normal(self.shape[:-1], self.dtype),) if self.op.endswith("_vjp") else ()
+                paths = heap_paths(self.shape[-1] + 1) if self.op in TREE_OPS else ()
+                return Call(self.op, (normal(self.shape, self.dtype), target, *cotangents, *paths))
             first, *rest = (normal(self.shape, self.dtype) for _ in OPERANDS[self.op])
             y = output_near(self.op, first) if self.op in SPARSE_DERIVATIVE_OPS else first
             return Call(self.op, (y, *rest))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from softcert.backends.ops import ATTENTION_OPS, AXES, OPERANDS
+from softcert.backends.ops import ATTENTION_OPS, AXES, OPERANDS, own_changed
 from softcert.conformance.context import Context
 from softcert.conformance.judging.judge import judge_values
 from softcert.conformance.judging.shapes import misshapen
@@ -77,7 +77,7 @@ def _part(call: Call, values: Sequence[Array]) -> tuple[Call, tuple[Array, ...]]
     """The call on a part of its operands, and the part of its results that belongs to it."""
     if call.op not in ATTENTION_OPS:
         picked = _few(call.operands[0].shape[0])
-        part = replace(call, operands=tuple(a[picked] for a in call.operands))
+        part = replace(call, operands=own_changed(call.op, call.operands, lambda a: a[picked]))
         return part, tuple(value[picked] for value in values)
     rows = call.operands[0].shape[1]
     queries = np.arange(rows) if call.op == "attention_vjp" else _few(rows)

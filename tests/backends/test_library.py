@@ -21,7 +21,8 @@ from softcert.backends import (
     load,
 )
 from softcert.backends.harmless import attention_operands
-from softcert.backends.ops import ATTENTION_OPS, ROW_OPS, operand_dtype
+from softcert.backends.ops import ATTENTION_OPS, OF_TREES, ROW_OPS, operand_dtype
+from softcert.backends.trees import heap_paths
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
 
@@ -163,6 +164,24 @@ int softcert_cross_entropy_vjp(int32_t t, int64_t r, int64_t n, double s, int64_
     memcpy(dx, dloss, r * size(t));
     return s == 0.25 && ignore == -7 && z == 0.5 ? SOFTCERT_OK : SOFTCERT_UNSUPPORTED;
 }
+int softcert_hierarchical_log_softmax(int32_t t, int64_t r, int64_t n, const void *s, const void *target,
+                                      const void *starts, const void *nodes, const void *signs, void *logp) {
+    const int64_t *leaf = target, *start = starts, *node = nodes, *sign = signs;
+    /* The score of the first node of each path where its branch is 1, and of the last one where it is -1. */
+    for (int64_t i = 0; i < r; i++) {
+        const int64_t k = sign[start[leaf[i]]] > 0 ? start[leaf[i]] : start[leaf[i] + 1] - 1;
+        memcpy((char *)logp + i * size(t), (const char *)s + (i * n + node[k]) * size(t), size(t));
+    }
+    return SOFTCERT_OK;
+}
+int softcert_hierarchical_log_softmax_vjp(int32_t t, int64_t r, int64_t n, const void *s, const void *target,
+                                          const void *dlogp, const void *starts, const void *nodes,
+                                          const void *signs, void *ds) {
+    (void)target, (void)nodes, (void)signs;
+    memcpy(ds, s, r * n * size(t));
+    memcpy(ds, dlogp, r * size(t));
+    return ((const int64_t *)starts)[n + 1] > n ? SOFTCERT_OK : SOFTCERT_UNSUPPORTED;
+}
 static int64_t queries(const softcert_attention_call *c) { return c->batch * c->heads * c->queries; }
 static int64_t keys(const softcert_attention_call *c) { return c->batch * c->kv_heads * c->keys; }
 int softcert_attention(int32_t t, const softcert_attention_call *c, const void *q, const void *k,
@@ -230,7 +249,8 @@ GIVEN = {
 
 
 def row_operands(op, dtype):
-    every = {"target": np.arange(len(X)) % X.shape[-1], "dloss": np.arange(len(X)) + 7}
+    few, tree = np.arange(len(X)) + 7, dict(zip(OF_TREES, heap_paths(X.shape[-1] + 1), strict=True))
+    every = {"target": np.arange(len(X)) % X.shape[-1], "dloss": few, "dlogp": few, **tree}
     return tuple(
         every.get(name, X + k).astype(as_dtype(operand_dtype(name, dtype)))
         for k, name in enumerate(OPERANDS[op])
@@ -241,6 +261,13 @@ def begun_with(x, few):
     changed = x.copy()
     changed.reshape(-1)[: few.size] = few
     return changed
+
+
+def firsts_or_lasts(given):
+    starts, nodes, signs = (given[name] for name in OF_TREES)
+    first, last = starts[given["target"]], starts[given["target"] + 1] - 1
+    at = nodes[np.where(signs[first] > 0, first, last)]
+    return np.take_along_axis(given["s"], at[:, None], 1)[:, 0]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -266,6 +293,8 @@ def test_arrays_arrive_in_their_places_bit_by_bit(echo, op, dtype):
         "entmax_vjp": lambda: [given["y"]],
         "cross_entropy": lambda: [np.take_along_axis(given["x"], given["target"][:, None], 1)[:, 0]],
         "cross_entropy_vjp": lambda: [begun_with(given["x"], given["dloss"])],
+        "hierarchical_log_softmax": lambda: [firsts_or_lasts(given)],
+        "hierarchical_log_softmax_vjp": lambda: [begun_with(given["s"], given["dlogp"])],
         "attention_lse": lambda: [given["q"], np.zeros((2, 2, 3), "f8" if dtype == "float64" else "f4")],
         "attention_vjp": lambda: [given["dout"], given["k"], given["v"]],
         "attention_merge": lambda: [given["out_b"], given["lse_a"]],

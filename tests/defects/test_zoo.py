@@ -30,6 +30,7 @@ GROUPS = {
     "boltzmann",
     "cross-entropy",
     "determinism",
+    "hierarchical",
     "jacobian",
     "limits",
     "logistic",
@@ -46,8 +47,8 @@ GROUPS = {
 }
 MANIFEST = [
     entry
-    for name in ("manifest.toml", "attention_manifest.toml", "sparse_manifest.toml", "losses_manifest.toml")
-    for entry in tomllib.loads((HERE / name).read_text())["implementation"]
+    for path in sorted(HERE.glob("*manifest.toml"))
+    for entry in tomllib.loads(path.read_text())["implementation"]
 ]
 
 

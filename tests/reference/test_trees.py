@@ -20,6 +20,7 @@ COUNTS = {
     "fibonacci": [1, 1, 2, 3, 5, 8, 13, 21, 34, 55],
     "zeros": [0, 0, 7, 0, 1],
     "beyond 64 bits": [2**70, 2**69, 1, 2**69 + 1],
+    "about 2^63": [2**63, 2**62, 1],
     "zipf": [10**6 // k for k in range(1, 400)],
     "random": RNG.integers(0, 1000, 300).tolist(),
     "unsorted ties": RNG.integers(0, 4, 100).tolist(),

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from math import gcd, inf, isfinite, isinf, lcm
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from softcert.cli.options import require_known
+
+if TYPE_CHECKING:
+    from softcert.reference import Enclosure
 
 EXAMPLES = """
 \b
@@ -22,6 +26,7 @@ Examples:
   softcert eval softmax_vjp 0.25 0.75 / 1 0
   softcert eval entmax 1 0.5 0 --alpha 1.25
   softcert eval cross_entropy 1 2 8 / 0 --label-smoothing 0.1
+  softcert eval hierarchical_log_softmax 0.5 -1 2 / 3
 """
 
 
@@ -68,7 +73,8 @@ def evaluate(
 
     Each number, a decimal or a hexadecimal float such as 0x1.8p-3, is read as the binary64 float
     nearest to it, as any program would read it; with --exact it is the decimal or fraction itself. An
-    op of several operands takes them with a / between: logits / class for a loss.
+    op of several operands takes them with a / between: logits / class for a loss; scores of the nodes of a
+    balanced tree / class for the hierarchical softmax.
     """
     from softcert import reference
     from softcert.backends.ops import OPERANDS
@@ -84,17 +90,38 @@ def evaluate(
         elif op == "softmax":
             value = reference.softmax([read_float(word) for word in operands[0]], beta=factor)
         else:
-            named = zip(OPERANDS[op], operands, strict=True)
-            value = getattr(reference, op)(*(_numbers(*each) for each in named), **keywords)
+            named = zip(_names(op), operands, strict=True)
+            value = _value(op, [_numbers(*each) for each in named], keywords)
         for line in value.digits(digits).ravel():
             click.echo(line)
     except reference.DomainError as error:
         raise click.UsageError(str(error)) from error
 
 
+def _names(op: str) -> tuple[str, ...]:
+    """Return the names of the operands that are given: a tree is balanced."""
+    from softcert.backends.ops import OF_TREES, OPERANDS
+
+    return tuple(name for name in OPERANDS[op] if name not in OF_TREES)
+
+
+def _value(op: str, operands: list[Any], keywords: Mapping[str, float]) -> Enclosure:
+    """Return the enclosure of an op of one row."""
+    from softcert import reference
+    from softcert.backends.ops import has_tree
+
+    if not has_tree(op):
+        value: Enclosure = getattr(reference, op)(*operands, **keywords)
+        return value
+    scores, leaf, *slope = operands
+    last = [[number] for number in (*slope, leaf)]
+    leaf_of: Callable[..., Enclosure] = getattr(reference, op)
+    return leaf_of(scores, *last, *reference.balanced_tree(len(scores) + 1))
+
+
 def _operands(op: str, words: tuple[str, ...]) -> list[list[str]]:
     """Return the words of each operand of `op`."""
-    from softcert.backends.ops import ONE_A_ROW, OPERANDS
+    from softcert.backends.ops import ONE_A_ROW
 
     operands: list[list[str]] = [[]]
     for word in words:
@@ -104,7 +131,7 @@ def _operands(op: str, words: tuple[str, ...]) -> list[list[str]]:
             operands.append([])
         else:
             operands[-1].append(word)
-    names = OPERANDS[op]
+    names = _names(op)
     if len(operands) != len(names):
         how = (
             "takes one operand" if len(names) == 1 else f"takes {' / '.join(names)}, with the / between them"

@@ -26,7 +26,7 @@ BY_ID = {clause.id: clause for clause in CLAUSES}
 OF_SOFTMAX = [clause.id for clause in CLAUSES if set(clause.ops) & set(OPS)]
 GROUPS = (
     "simplex accuracy translation bias order permutation limits logistic luce "
-    "boltzmann sampling jacobian sparse cross-entropy stability attention attention-gradient "
+    "boltzmann sampling jacobian sparse cross-entropy hierarchical stability attention attention-gradient "
     "memory determinism purity"
 )
 
@@ -322,6 +322,23 @@ def pushing_all_alike(x, target, dloss, **options):
     return (slopes + np.float32(1e-3)).astype(x.dtype)
 
 
+def of_the_leaf_before(s, target, *paths, **options):
+    return GOOD["hierarchical_log_softmax"](s, np.where(target > 0, target - 1, target), *paths, **options)
+
+
+def spoilt_by_any_nan(s, target, dlogp, *paths, axis=-1):
+    slopes = GOOD["hierarchical_log_softmax_vjp"](s, target, dlogp, *paths, axis=axis)
+    return slopes + s * np.float32(0.0)
+
+
+def kept_above_a_small_probability(s, target, *paths, axis=-1):
+    return np.maximum(GOOD["hierarchical_log_softmax"](s, target, *paths, axis=axis), np.float32(-16.1))
+
+
+def a_little_likelier(s, target, *paths, axis=-1):
+    return GOOD["hierarchical_log_softmax"](s, target, *paths, axis=axis) * np.float32(0.99)
+
+
 def aborting_on_nothing(x, axis=-1):
     if x.shape[axis] == 0:
         os.abort()
@@ -380,6 +397,10 @@ MUTANTS = {
     "cross-entropy.smoothing": ("cross_entropy", smoothed_over_the_others, {}),
     "cross-entropy.z-loss": ("cross_entropy", halved_z_loss, {}),
     "cross-entropy.gradient-sum": ("cross_entropy_vjp", pushing_all_alike, {}),
+    "hierarchical.path": ("hierarchical_log_softmax", of_the_leaf_before, {}),
+    "hierarchical.off-path": ("hierarchical_log_softmax_vjp", spoilt_by_any_nan, {}),
+    "hierarchical.infinities": ("hierarchical_log_softmax", kept_above_a_small_probability, {}),
+    "hierarchical.sum": ("hierarchical_log_softmax", a_little_likelier, {}),
     "stability.magnitude": ("softmax", naive, {}),
     "stability.subnormal": ("softmax", flushed, {}),
     "stability.nan": ("softmax", deaf_to_nan, {}),

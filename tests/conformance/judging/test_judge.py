@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from softcert.backends.contract import Contract
-from softcert.backends.ops import OPERANDS
+from softcert.backends.ops import OF_TREES, OPERANDS
 from softcert.backends.ops import ROW_OPS as OPS
 from softcert.backends.types import Call, as_dtype
 from softcert.conformance.context import Context, evaluate, truth_ulp
@@ -160,7 +160,10 @@ def test_a_special_row_does_not_change_how_its_neighbour_is_judged(op):
     operands = row_of(op, "float64")
     alone = judged(op, operands, exact(op, operands))
     spoiled = (a if a.dtype.kind == "i" else np.full_like(a, np.nan) for a in operands)
-    beside = tuple(np.stack([a, other, a]) for a, other in zip(operands, spoiled, strict=True))
+    beside = tuple(
+        a if name in OF_TREES else np.stack([a, other, a])
+        for name, a, other in zip(OPERANDS[op], operands, spoiled, strict=True)
+    )
     value = np.stack([exact(op, operands), np.full_like(exact(op, operands), np.nan), exact(op, operands)])
     both = judged(op, beside, value)
     assert both.finding is None
