@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from softcert.backends.numpy_attention import attention_lse
-from softcert.backends.ops import ATTENTION_OPS, AXES, OPERANDS, operand_dtype
+from softcert.backends.ops import ATTENTION_OPS, AXES, OPERANDS, has_tree, operand_dtype
 from softcert.backends.trees import heap_paths
 from softcert.backends.types import Array, Call, as_dtype
 from softcert.conformance.inputs.families import output_near
@@ -90,8 +90,8 @@ class Problem:
         return Call(self.op, tuple(operands.values()), {})
 
     def traffic(self, call: Call) -> int:
-        """Bytes that a call moves at least: operands read once and results written once."""
-        read = sum(a.nbytes for a in call.operands)
+        """Bytes that a call moves at least: operands read once and results written once; of a tree, paths."""
+        read = _read_of_paths(call) if has_tree(call.op) else sum(a.nbytes for a in call.operands)
         return read + sum(math.prod(of) * as_dtype(kind).itemsize for of, kind in expected_results(call))
 
     @property
@@ -105,6 +105,15 @@ class Problem:
         """`flops`, or the operations of an op of softmax by its definition; None of a merge."""
         per_element = _PER_ELEMENT.get(self.op)
         return self.flops if per_element is None else per_element * math.prod(self.shape)
+
+
+def _read_of_paths(call: Call) -> int:
+    """Bytes of what a row has one of, and of the nodes on the paths: their numbers, branches and scores."""
+    s, *one_a_row, starts, nodes, signs = call.operands
+    target = one_a_row[0]
+    walked = int((starts[target + 1] - starts[target]).sum())
+    ends = 2 * starts.itemsize * target.size
+    return sum(a.nbytes for a in one_a_row) + ends + walked * (s.itemsize + nodes.itemsize + signs.itemsize)
 
 
 def shapes_of(op: str, *, ladder: bool = False) -> tuple[Shape, ...]:

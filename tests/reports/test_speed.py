@@ -5,6 +5,7 @@ import pytest
 from softcert.backends.types import Backend
 from softcert.conformance.wire.runs import run_to_json, validate
 from softcert.reports.speed import Stopwatch, measure
+from softcert.reports.speed.problems import Problem
 
 SHAPES = ((8, 16), (2, 64))
 
@@ -13,6 +14,15 @@ def _half_broken(x, axis=-1):
     if x.shape[-1] > 16:
         raise ValueError("too long")
     return x
+
+
+def test_of_a_tree_the_paths_alone_are_moved():
+    """Three nodes of a heap: class 0 is two nodes deep, and so are all others of four."""
+    call = Problem("hierarchical_log_softmax_vjp", "float32", (5, 3)).draw(1)
+    nodes = 2 * (8 + 8 + 4)
+    assert Problem("hierarchical_log_softmax_vjp", "float32", (5, 3)).traffic(call) == 5 * (
+        8 + 4 + 16 + nodes + 12
+    )
 
 
 def test_each_subject_has_a_row_for_what_it_answers():
