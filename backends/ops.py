@@ -26,6 +26,7 @@ OPERANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "entmax_vjp": ("y", "dy"),
         "cross_entropy": ("x", "target"),
         "cross_entropy_vjp": ("x", "target", "dloss"),
+        "gumbel_softmax": ("x",),
         "attention": ("q", "k", "v"),
         "attention_lse": ("q", "k", "v"),
         "attention_vjp": ("q", "k", "v", "out", "lse", "dout"),
@@ -44,6 +45,9 @@ RESULTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 ATTENTION_OPS: tuple[str, ...] = tuple(RESULTS)
 ROW_OPS: tuple[str, ...] = tuple(op for op in OPS if op not in RESULTS)
+#: Those whose result is drawn, so that no value of it is exact. The keyword `seed` fixes the noise: two calls
+#: of one seed on operands of one shape have the same, whatever the other keywords are.
+SAMPLERS: frozenset[str] = frozenset({"gumbel_softmax"})
 #: Those whose result lacks `axis`.
 REDUCING_OPS: frozenset[str] = frozenset({"logsumexp", "cross_entropy"})
 #: Operands of ops of rows that lack `axis`: one number a row.
@@ -62,6 +66,7 @@ ROW_OPTIONS: Mapping[str, Mapping[str, float]] = MappingProxyType(
         "entmax_vjp": {"alpha": 1.5},
         "cross_entropy": _OF_LOSSES,
         "cross_entropy_vjp": _OF_LOSSES,
+        "gumbel_softmax": {"tau": 1.0, "hard": 0, "seed": 0},
     }
 )
 #: The last axes of each array of attention: H heads of q and G of k and v, L queries, S keys, D features,

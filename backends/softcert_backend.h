@@ -91,6 +91,12 @@ SOFTCERT_EXPORT int softcert_cross_entropy_vjp(int32_t dtype, int64_t rows, int6
                                                const void *x, const void *target, const void *dloss,
                                                void *dx);
 
+/* Gumbel-softmax: y = softmax((x + g) / tau), g drawn independently with P(g <= t) = exp(-exp(-t)); where hard is
+ * 1 the one-hot vector of its largest. seed fixes g, the same for every tau and for hard. Nothing outlives the
+ * call. UNSUPPORTED is an answer to a tau or to hard. */
+SOFTCERT_EXPORT int softcert_gumbel_softmax(int32_t dtype, int64_t rows, int64_t n, double tau, int64_t hard,
+                                            int64_t seed, const void *x, void *y);
+
 /* --- attention ------------------------------------------------------------------------------------- */
 
 enum { SOFTCERT_MASK_NONE = 0, SOFTCERT_MASK_BOOLEAN = 1, SOFTCERT_MASK_ADDITIVE = 2 };

@@ -163,6 +163,11 @@ int softcert_cross_entropy_vjp(int32_t t, int64_t r, int64_t n, double s, int64_
     memcpy(dx, dloss, r * size(t));
     return s == 0.25 && ignore == -7 && z == 0.5 ? SOFTCERT_OK : SOFTCERT_UNSUPPORTED;
 }
+int softcert_gumbel_softmax(int32_t t, int64_t r, int64_t n, double tau, int64_t hard, int64_t seed,
+                            const void *x, void *y) {
+    memcpy(y, x, r * n * size(t));
+    return tau == 0.5 && hard == 1 && seed == 7 ? SOFTCERT_OK : SOFTCERT_UNSUPPORTED;
+}
 static int64_t queries(const softcert_attention_call *c) { return c->batch * c->heads * c->queries; }
 static int64_t keys(const softcert_attention_call *c) { return c->batch * c->kv_heads * c->keys; }
 int softcert_attention(int32_t t, const softcert_attention_call *c, const void *q, const void *k,
@@ -226,6 +231,7 @@ GIVEN = {
     "entmax": {"alpha": 1.25},
     "cross_entropy": LOSS,
     "cross_entropy_vjp": LOSS,
+    "gumbel_softmax": {"tau": 0.5, "hard": 1, "seed": 7},
 }
 
 
@@ -266,6 +272,7 @@ def test_arrays_arrive_in_their_places_bit_by_bit(echo, op, dtype):
         "entmax_vjp": lambda: [given["y"]],
         "cross_entropy": lambda: [np.take_along_axis(given["x"], given["target"][:, None], 1)[:, 0]],
         "cross_entropy_vjp": lambda: [begun_with(given["x"], given["dloss"])],
+        "gumbel_softmax": lambda: [given["x"]],
         "attention_lse": lambda: [given["q"], np.zeros((2, 2, 3), "f8" if dtype == "float64" else "f4")],
         "attention_vjp": lambda: [given["dout"], given["k"], given["v"]],
         "attention_merge": lambda: [given["out_b"], given["lse_a"]],

@@ -30,6 +30,7 @@ GROUPS = {
     "boltzmann",
     "cross-entropy",
     "determinism",
+    "gumbel",
     "jacobian",
     "limits",
     "logistic",
@@ -46,7 +47,13 @@ GROUPS = {
 }
 MANIFEST = [
     entry
-    for name in ("manifest.toml", "attention_manifest.toml", "sparse_manifest.toml", "losses_manifest.toml")
+    for name in (
+        "manifest.toml",
+        "attention_manifest.toml",
+        "sparse_manifest.toml",
+        "losses_manifest.toml",
+        "gumbel_manifest.toml",
+    )
     for entry in tomllib.loads((HERE / name).read_text())["implementation"]
 ]
 
