@@ -152,6 +152,9 @@ def naive_logsumexp(x: Array, axis: int = -1) -> Array:
 
 def numpy_backend() -> Backend:
     """Backend `numpy`: the safe kernels here and in the modules beside this one, in every dtype."""
+    # It builds on the softmax of this module.
+    from softcert.backends import numpy_gumbel
+
     return Backend(
         name="numpy",
         ops={
@@ -168,6 +171,7 @@ def numpy_backend() -> Backend:
             "cross_entropy_vjp": numpy_cross_entropy.cross_entropy_vjp,
             "hierarchical_log_softmax": of_one_leaf(hierarchical_log_softmax),
             "hierarchical_log_softmax_vjp": slopes_of_one_leaf(hierarchical_log_softmax_vjp),
+            "gumbel_softmax": numpy_gumbel.seeded_gumbel_softmax,
             "attention": numpy_attention.attention,
             "attention_lse": numpy_attention.attention_lse,
             "attention_vjp": numpy_attention.attention_vjp,

@@ -1,4 +1,4 @@
-"""Gumbel-max and Gumbel-softmax in NumPy, written to be read; the generator is the caller's.
+"""Gumbel-max and Gumbel-softmax in NumPy, written to be read; the generator is the caller's or a seed's.
 
 E. Jang, S. Gu and B. Poole, arXiv:1611.01144 (2016); C. Maddison, A. Mnih and Y. W. Teh, arXiv:1611.00712
 (2016). Noise is made in float64, whatever the dtype of the logits: 16-bit noise takes so few values that
@@ -65,6 +65,24 @@ def gumbel_softmax(x: Array, tau: float, rng: np.random.Generator, axis: int = -
     return narrow(softmax(perturbed / tau, axis=axis), x)
 
 
+def seeded_gumbel_softmax(
+    x: Array, axis: int = -1, *, tau: float = 1.0, hard: int = 0, seed: int = 0
+) -> Array:
+    """The op `gumbel_softmax`: a draw that the seed fixes, its noise the same for every tau and for `hard`.
+
+    Parameters
+    ----------
+    x : logits (..., n, ...) of a floating dtype, n >= 1. tau : temperature, above 0.
+    hard : 1 for one-hot vectors, 0 for soft ones. seed : an integer of 0 or more.
+
+    Returns
+    -------
+    An array of the shape and dtype of `x`.
+    """
+    one_hot, soft = straight_through(x, tau, np.random.default_rng(seed), axis)
+    return one_hot if hard else soft
+
+
 def gumbel_softmax_vjp(y: Array, dy: Array, tau: float, axis: int = -1) -> Array:
     """Gradient by the logits, y (dy - sum_j y_j dy_j) / tau, as a function of the soft output y.
 
@@ -91,10 +109,11 @@ def straight_through(x: Array, tau: float, rng: np.random.Generator, axis: int =
 
     Returns
     -------
-    (hard, soft), each of the shape and dtype of `x`.
+    (hard, soft), each of the shape and dtype of `x`; NaN where the soft one is.
     """
     perturbed = x.astype(np.float64) + gumbel_noise(x.shape, rng)
     chosen = np.expand_dims(np.argmax(perturbed, axis=axis), axis)
     hard = np.zeros_like(x)
     np.put_along_axis(hard, chosen, 1, axis=axis)
-    return hard, narrow(softmax(perturbed / tau, axis=axis), x)
+    soft = narrow(softmax(perturbed / tau, axis=axis), x)
+    return np.where(np.isnan(soft), soft, hard), soft

@@ -29,6 +29,7 @@ OPERANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "cross_entropy_vjp": ("x", "target", "dloss"),
         "hierarchical_log_softmax": ("s", "target", "path_starts", "path_nodes", "path_signs"),
         "hierarchical_log_softmax_vjp": ("s", "target", "dlogp", "path_starts", "path_nodes", "path_signs"),
+        "gumbel_softmax": ("x",),
         "attention": ("q", "k", "v"),
         "attention_lse": ("q", "k", "v"),
         "attention_vjp": ("q", "k", "v", "out", "lse", "dout"),
@@ -47,6 +48,9 @@ RESULTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 ATTENTION_OPS: tuple[str, ...] = tuple(RESULTS)
 ROW_OPS: tuple[str, ...] = tuple(op for op in OPS if op not in RESULTS)
+#: Those whose result is drawn, so that no value of it is exact. The keyword `seed` fixes the noise: two calls
+#: of one seed on operands of one shape have the same, whatever the other keywords are.
+SAMPLERS: frozenset[str] = frozenset({"gumbel_softmax"})
 #: Those whose result lacks `axis`.
 REDUCING_OPS: frozenset[str] = frozenset({"logsumexp", "cross_entropy", "hierarchical_log_softmax"})
 #: Operands of ops of rows that lack `axis`: one number a row.
@@ -68,6 +72,7 @@ ROW_OPTIONS: Mapping[str, Mapping[str, float]] = MappingProxyType(
         "entmax_vjp": {"alpha": 1.5},
         "cross_entropy": _OF_LOSSES,
         "cross_entropy_vjp": _OF_LOSSES,
+        "gumbel_softmax": {"tau": 1.0, "hard": 0, "seed": 0},
     }
 )
 #: The last axes of each array of attention: H heads of q and G of k and v, L queries, S keys, D features,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
 from collections import deque
@@ -18,8 +19,9 @@ from softcert.backends.command import CommandKernel
 from softcert.backends.convert import NotAnArrayError, as_results, same_bits, wait_for
 from softcert.backends.device_clock import ticking
 from softcert.backends.exception_text import call_foreign, describe_exception, raised_by_subject
+from softcert.backends.generators import seed_shared_generators
 from softcert.backends.guarded import GuardedOperand, poison_free_memory
-from softcert.backends.ops import REDUCING_OPS, without_axis
+from softcert.backends.ops import REDUCING_OPS, SAMPLERS, options_known, without_axis
 from softcert.backends.program import ProgramLostError
 from softcert.backends.types import Array, Backend, Call, Failure, Kernel, Output, Reply
 
@@ -160,6 +162,18 @@ def _result_sizes(call: Call) -> set[int]:
     return {wide, rows * max(first.itemsize, 4)}
 
 
+def options_of(op: str, kernel: Kernel) -> tuple[str, ...]:
+    """Which keywords of its op a kernel takes: those that it says, or that its signature has."""
+    if hasattr(kernel, "options"):
+        return tuple(kernel.options)
+    try:
+        parameters = inspect.signature(kernel).parameters
+    except (TypeError, ValueError):
+        return options_known(op)
+    anything = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    return tuple(name for name in options_known(op) if anything or name in parameters)
+
+
 def _is_scarcity(message: str) -> bool:
     return any(words in message.lower() for words in _OUT_OF_MEMORY)
 
@@ -182,6 +196,8 @@ def _timed(
     The wall clock's, but of a call that is timed and computes on a GPU.
     """
     params: dict[str, Any] = dict(call.params)
+    if call.op in SAMPLERS and "seed" not in options_of(call.op, kernel):
+        seed_shared_generators(int(params.pop("seed", 0)))
     if call.mask is not None:
         *views, params["mask"] = views
     effects: tuple[str, ...] = ()

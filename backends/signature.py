@@ -30,6 +30,8 @@ _ALIASES: Mapping[str, frozenset[str]] = MappingProxyType(
 )
 #: Names that are options of some op, and an operand of none.
 _OPTION_NAMES = frozenset(chain.from_iterable(ROW_OPTIONS.values()))
+#: Other names of options.
+_OPTION_ALIASES: Mapping[str, str] = MappingProxyType({"temperature": "tau"})
 _POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 
 #: What an argument is: the operand of that place, or "axis", "out", "default", "reduction" or an option of
@@ -97,8 +99,9 @@ def _roles(named: Sequence[Parameter], op: str, *, variadic: bool) -> dict[str, 
     axis = next((name for name in AXIS_NAMES if name in {p.name for p in named}), None)
     if axis is not None:
         roles[axis] = "axis"
-    names = {p.name for p in named}
-    roles |= {option: option for option in (*ROW_OPTIONS.get(op, ()), *_reductions(op)) if option in names}
+    options = (*ROW_OPTIONS.get(op, ()), *_reductions(op))
+    meant = {p.name: _OPTION_ALIASES.get(p.name, p.name) for p in named}
+    roles |= {name: option for name, option in meant.items() if option in options}
     if any(p.name == "out" and p.default is Parameter.empty for p in named):
         roles["out"] = "out"
     others = [p for p in named if p.name not in roles and p.name not in (*AXIS_NAMES, *_OPTION_NAMES)]

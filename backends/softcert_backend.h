@@ -105,6 +105,12 @@ SOFTCERT_EXPORT int softcert_hierarchical_log_softmax_vjp(int32_t dtype, int64_t
                                                           const void *path_nodes, const void *path_signs,
                                                           void *ds);
 
+/* Gumbel-softmax: y = softmax((x + g) / tau), g drawn independently with P(g <= t) = exp(-exp(-t)); where hard is
+ * 1 the one-hot vector of its largest. seed fixes g, the same for every tau and for hard. Nothing outlives the
+ * call. UNSUPPORTED is an answer to a tau or to hard. */
+SOFTCERT_EXPORT int softcert_gumbel_softmax(int32_t dtype, int64_t rows, int64_t n, double tau, int64_t hard,
+                                            int64_t seed, const void *x, void *y);
+
 /* --- attention ------------------------------------------------------------------------------------- */
 
 enum { SOFTCERT_MASK_NONE = 0, SOFTCERT_MASK_BOOLEAN = 1, SOFTCERT_MASK_ADDITIVE = 2 };

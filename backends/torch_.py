@@ -12,16 +12,17 @@ from softcert.backends.convert import Tensor, from_torch, to_torch
 from softcert.backends.device_clock import moved
 from softcert.backends.ops import DTYPES
 from softcert.backends.torch_losses import cross_entropy_ops
+from softcert.backends.torch_sampling import gumbel_softmax
 from softcert.backends.types import Array, Backend, Kernel
 
 
 def torch_backend() -> Backend:
-    """Backend `torch`: the kernels of the CPU, of softmax and of cross-entropy."""
+    """Backend `torch`: the kernels of the CPU, of softmax, of cross-entropy and of Gumbel-softmax."""
     import torch
 
     return Backend(
         name="torch",
-        ops={**softmax_ops("cpu"), **cross_entropy_ops("cpu")},
+        ops={**softmax_ops("cpu"), **cross_entropy_ops("cpu"), "gumbel_softmax": gumbel_softmax},
         dtypes=DTYPES,
         contract=Contract(),
         versions={"torch": torch.__version__},

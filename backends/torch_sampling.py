@@ -6,14 +6,14 @@ from softcert.backends.convert import from_torch, to_torch
 from softcert.backends.types import Array
 
 
-def gumbel_softmax(x: Array, tau: float, seed: int, *, hard: bool = False, axis: int = -1) -> Array:
-    """torch.nn.functional.gumbel_softmax on the CPU.
+def gumbel_softmax(x: Array, tau: float = 1.0, seed: int = 0, *, hard: int = 0, axis: int = -1) -> Array:
+    """torch.nn.functional.gumbel_softmax on the CPU, as the op of that name.
 
     Parameters
     ----------
     x : logits (..., n, ...) of a floating dtype.
     seed : of the generator of the CPU, whose state is put back afterwards.
-    hard : one-hot vectors in place of soft ones.
+    hard : 1 for one-hot vectors, 0 for soft ones.
 
     Returns
     -------
@@ -23,7 +23,8 @@ def gumbel_softmax(x: Array, tau: float, seed: int, *, hard: bool = False, axis:
 
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
-        return from_torch(torch.nn.functional.gumbel_softmax(to_torch(x), tau=tau, hard=hard, dim=axis))
+        drawn = torch.nn.functional.gumbel_softmax(to_torch(x), tau=tau, hard=bool(hard), dim=axis)
+        return from_torch(drawn)
 
 
 def straight_through_vjp(x: Array, dy: Array, tau: float, seed: int, axis: int = -1) -> tuple[Array, Array]:

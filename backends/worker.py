@@ -6,7 +6,6 @@ It imports nothing of softcert but this room, so that no oracle shares a process
 from __future__ import annotations
 
 import faulthandler
-import inspect
 import os
 import platform
 import resource
@@ -24,9 +23,8 @@ import numpy as np
 from softcert.backends import command, fpenv, wire
 from softcert.backends.contract import Contract
 from softcert.backends.loading import load
-from softcert.backends.ops import options_known
-from softcert.backends.session import Session
-from softcert.backends.types import Array, Backend, Call, Failure, Kernel, Reply
+from softcert.backends.session import Session, options_of
+from softcert.backends.types import Array, Backend, Call, Failure, Reply
 from softcert.errors import SubjectError
 
 #: Libraries that compile on the first call, which then takes its time.
@@ -112,18 +110,6 @@ def description_of(backend: Backend) -> dict[str, Any]:
         "machine": machine_facts(),
         "compiles": any(name in sys.modules for name in _COMPILERS),
     }
-
-
-def options_of(op: str, kernel: Kernel) -> tuple[str, ...]:
-    """Which keywords of its op a kernel takes: those that it says, or that its signature has."""
-    if hasattr(kernel, "options"):
-        return tuple(kernel.options)
-    try:
-        parameters = inspect.signature(kernel).parameters
-    except (TypeError, ValueError):
-        return options_known(op)
-    anything = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
-    return tuple(name for name in options_known(op) if anything or name in parameters)
 
 
 def machine_facts() -> dict[str, str]:

@@ -53,6 +53,7 @@ class Context:
     thorough : the profile's effort, a multiple of the quick profile's.
     lacks : features of the op that the subject refuses, and in which words.
     memory_seen : what memory a call takes can be measured.
+    seeded : a keyword `seed` fixes what the op draws, where it draws.
     remembered : how many truths it remembers.
     """
 
@@ -64,6 +65,7 @@ class Context:
     thorough: float = 1.0
     lacks: Mapping[str, str] = field(default_factory=dict)
     memory_seen: bool = True
+    seeded: bool = True
     remembered: int = 192
     # no argument, so that Hypothesis, which prints the arguments of strategies, does not print all of it
     _memory: OrderedDict[tuple[Any, ...], Any] = field(default_factory=OrderedDict, init=False, repr=False)
@@ -72,6 +74,7 @@ class Context:
     def of(cls, described: Description, op: str, dtype: str, **facts: Any) -> Self:
         """Context of an op and dtype of a subject; `facts` are further fields."""
         facts["memory_seen"] = described.memory_seen
+        facts["seeded"] = "seed" in described.options.get(op, ("seed",))
         return cls(op, dtype, described.contract, described.beta, tuple(described.ops), **facts)
 
     @property

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from softcert.backends.ops import DTYPES, OF_TREES, OPERANDS, OPS, ROW_OPS
+from softcert.backends.ops import DTYPES, OF_TREES, OPERANDS, OPS, ROW_OPS, SAMPLERS
 from softcert.backends.types import Array, Output
 
 if TYPE_CHECKING:
@@ -31,12 +31,14 @@ ORDERED_OPS = (*SPARSE_OPS, *SPARSE_DERIVATIVE_OPS)
 LOSS_OPS = ("cross_entropy", "cross_entropy_vjp")
 #: Ops of one leaf a row of a tree that all rows share.
 TREE_OPS = ("hierarchical_log_softmax", "hierarchical_log_softmax_vjp")
+#: Ops whose result is drawn: samples are judged by their law, and have no exact value.
+SAMPLING_OPS = tuple(op for op in OPS if op in SAMPLERS)
 #: Those whose result is a probability vector.
-SIMPLEX_OPS = ("softmax", *SPARSE_OPS)
-#: Every op that acts on each row alone, for clauses that look at rows.
-ALL_OPS = ROW_OPS
-#: Every op, for clauses that look at how a call behaves.
-EVERY_OP = OPS
+SIMPLEX_OPS = ("softmax", *SPARSE_OPS, *SAMPLING_OPS)
+#: Every op that acts on each row alone and has an exact value, for clauses that look at rows.
+ALL_OPS = tuple(op for op in ROW_OPS if op not in SAMPLERS)
+#: Every op that has an exact value, for clauses that look at how a call behaves.
+EVERY_OP = tuple(op for op in OPS if op not in SAMPLERS)
 #: The ops of attention that take scores forward.
 ATTENTION_FORWARD_OPS = ("attention", "attention_lse")
 

@@ -26,7 +26,7 @@ from softcert.conformance.judging.evidence import broken, judge_shape, relation_
 from softcert.conformance.judging.judge import judge_values, result_quantity
 from softcert.conformance.judging.shapes import misshapen
 from softcert.conformance.model import Judgement, Trial
-from softcert.conformance.spec import ALL_OPS, EVERY_OP, PRODUCT_OPS, Clause, Seedling
+from softcert.conformance.spec import ALL_OPS, EVERY_OP, PRODUCT_OPS, SAMPLING_OPS, Clause, Seedling
 
 _SHAPES = ((1,), (5,), (4, 3), (1, 1), (2, 1, 5), (2, 3, 4, 5), (3, 33), (2, 1, 3, 1, 4), (1, 2, 1, 3, 2, 2))
 #: Square ones too: there a transposed array has the shape of the plain one.
@@ -179,7 +179,7 @@ CLAUSES = (
         mathematics="f : F^(..., n) -> F^(..., n)",
         source="the op's signature",
         in_practice="float64 coming back for float32, kept dimensions, a flattened batch",
-        ops=EVERY_OP,
+        ops=(*EVERY_OP, *SAMPLING_OPS),
         directed=by_family(_shapes, few),
         grow=one_call,
         inspect=judge_shape,
@@ -193,7 +193,7 @@ CLAUSES = (
         "(whole thread)",
         in_practice="x -= x.max() on the caller's array, a static output buffer, flush-to-zero left on, "
         "a first call that only warms up",
-        ops=EVERY_OP,
+        ops=(*EVERY_OP, *SAMPLING_OPS),
         directed=by_family(_plain, few),
         grow=_grow_around,
         inspect=_judge_side_effects,

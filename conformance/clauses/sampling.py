@@ -16,6 +16,7 @@ from softcert.conformance.bounds.softmax import rows_of
 from softcert.conformance.context import Context
 from softcert.conformance.inputs.families import to_dtype
 from softcert.conformance.inputs.growing import grow_scaled
+from softcert.conformance.judging.chance import evidence_against
 from softcert.conformance.judging.evidence import broken, not_numbers, ordinary, relation_finding
 from softcert.conformance.judging.judge import judge_values
 from softcert.conformance.judging.rational import ends_of
@@ -63,24 +64,6 @@ def drawn(probabilities: Float, uniforms: Float) -> NDArray[np.int64]:
     edges = np.cumsum(probabilities)[:-1]
     chosen = np.searchsorted(edges, uniforms, side="right")
     return np.bincount(chosen, minlength=probabilities.size)
-
-
-def divergence(rate: float, p: float) -> float:
-    """Relative entropy of two coins, rate log(rate/p) + (1 - rate) log((1 - rate)/(1 - p))."""
-    terms = ((rate, p), (1.0 - rate, 1.0 - p))
-    return sum(a * math.log(a / b) if b > 0.0 else math.inf for a, b in terms if a > 0.0)
-
-
-def evidence_against(count: int, draws: int, low: float, high: float) -> float:
-    """-log of a bound of the chance of a count so far from a probability in [low, high].
-
-    Chernoff: P(Binomial(N, p) >= k) <= exp(-N divergence(k/N, p)) for k/N >= p, and likewise below.
-    """
-    rate = count / draws
-    if low <= rate <= high:
-        return 0.0
-    # the difference of two logarithms, rounded: by less than 2^-40 a draw
-    return draws * max(divergence(rate, high if rate > high else low) - 2.0**-40, 0.0)
 
 
 def _rewards(context: Context) -> Iterator[Seedling]:

@@ -42,6 +42,8 @@ from softcert.reference.trees import checked_tree
 
 #: Far above what any clause repeats; a file could ask for more than anyone waits for.
 MOST_REPEATS = 100_000
+#: Seeds of samplers; shared generators take no larger ones, rows drawn one by one have 2^16 for each.
+MOST_SEED = (1 << 16) - 1
 #: What growing and judging raise over facts that the clause itself would never have written.
 MISFITS = (LookupError, TypeError, ValueError, ArithmeticError)
 #: So many seedlings show every way in which a clause makes its calls.
@@ -86,7 +88,8 @@ def require_taken(witness: Witness, described: Description) -> None:
         raise RequestError(f"{described.name} takes no beta, which the witness gives")
     for call in calls:
         known = options_known(call.op)
-        given = {*call.params, *(() if call.mask is None else ("mask",))} & set(known) - {"beta"}
+        # What a subject draws without a seed is fixed by other means.
+        given = {*call.params, *(() if call.mask is None else ("mask",))} & set(known) - {"beta", "seed"}
         lacking = sorted(given - set(described.options.get(call.op, known)))
         if lacking:
             raise RequestError(f"{described.name} takes no {lacking[0]}, which the witness gives")
@@ -247,6 +250,9 @@ _RANGES: Mapping[str, Callable[[float], bool]] = MappingProxyType(
         "label_smoothing": lambda value: 0.0 <= value <= 1.0,
         "z_loss": lambda value: value >= 0.0,
         "ignore_index": lambda value: type(value) is int,
+        "tau": lambda value: value > 0.0,
+        "hard": lambda value: type(value) is int and value in (0, 1),
+        "seed": lambda value: type(value) is int and 0 <= value <= MOST_SEED,
     }
 )
 

@@ -184,12 +184,25 @@ _OF_LOSSES: Mapping[str, Feature] = MappingProxyType(
 )
 
 
+#: The same of samplers; a seed is asked of a subject that takes none too, since the worker has its own way.
+_OF_SAMPLERS: Mapping[str, Feature] = MappingProxyType(
+    {
+        "a temperature other than 1": Feature(_asks("tau"), partial(harmless_call, tau=0.5), "tau"),
+        "one-hot samples": Feature(_asks("hard"), partial(harmless_call, hard=1), "hard"),
+    }
+)
+#: Features of ops of rows by the option that tells of which kind an op is.
+_BY_OPTION: Mapping[str, Mapping[str, Feature]] = MappingProxyType(
+    {"alpha": _OF_ORDERS, "label_smoothing": _OF_LOSSES, "tau": _OF_SAMPLERS}
+)
+
+
 def features_of(op: str) -> Mapping[str, Feature]:
     """The features that an op has and a kernel of it may lack, in words."""
     if takes_scores(op):
         return _OF_SCORES
     options = ROW_OPTIONS.get(op, {})
-    return _OF_ORDERS if "alpha" in options else _OF_LOSSES if "label_smoothing" in options else {}
+    return next((features for option, features in _BY_OPTION.items() if option in options), {})
 
 
 def probes(op: str, dtype: str, thorough: float) -> list[Call]:

@@ -57,6 +57,24 @@ def entropy_log_chance(statistic: float, cells: int) -> float:
     return -statistic + degrees * (1.0 + math.log(statistic / degrees))
 
 
+def divergence(rate: float, p: float) -> float:
+    """Relative entropy of two coins, rate log(rate/p) + (1 - rate) log((1 - rate)/(1 - p))."""
+    terms = ((rate, p), (1.0 - rate, 1.0 - p))
+    return sum(a * math.log(a / b) if b > 0.0 else math.inf for a, b in terms if a > 0.0)
+
+
+def evidence_against(count: int, draws: int, low: float, high: float) -> float:
+    """-log of a bound of the chance of a count so far from a probability in [low, high].
+
+    Chernoff: P(Binomial(N, p) >= k) <= exp(-N divergence(k/N, p)) for k/N >= p, and likewise below.
+    """
+    rate = count / draws
+    if low <= rate <= high:
+        return 0.0
+    # the difference of two logarithms, rounded: by less than 2^-40 a draw
+    return draws * max(divergence(rate, high if rate > high else low) - 2.0**-40, 0.0)
+
+
 def distance_log_chance(distance: float, n: int) -> float:
     """Bound of log P(sup |F_n - F| >= distance): log(2 exp(-2 n d^2)).
 

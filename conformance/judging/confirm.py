@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from softcert.backends.ops import ATTENTION_OPS
+from softcert.backends.ops import ATTENTION_OPS, SAMPLERS
 from softcert.backends.types import Array, Call
 from softcert.conformance.bounds.attention_facts import Operands
 from softcert.conformance.context import Context, evaluate
 from softcert.conformance.judging.attention_truth import exact_operands, seen_keys
 from softcert.conformance.judging.judge import ordinary_only
 from softcert.conformance.model import Finding, OracleError, Trial
+from softcert.conformance.spec import rows_last
 
 
 def confirm(trial: Trial, finding: Finding, context: Context) -> None:
@@ -23,6 +24,8 @@ def confirm(trial: Trial, finding: Finding, context: Context) -> None:
     OracleError : the two enclosures do not overlap.
     """
     call = trial.calls[finding.call]
+    if call.op in SAMPLERS:
+        call = _law_of(call)
     if call.op not in ATTENTION_OPS:
         call = ordinary_only(call)
         agree = context.truth(call).overlaps(evaluate(call, context.contract, "mpmath")[0]).all()
@@ -36,6 +39,12 @@ def confirm(trial: Trial, finding: Finding, context: Context) -> None:
         raise OracleError(
             f"mpmath and the oracle that judged disagree on {call.op} {call.params} of {call.operands!r}"
         )
+
+
+def _law_of(call: Call) -> Call:
+    """Softmax of a sampler's first row: all that is enclosed of it."""
+    rows = rows_last(call.operands[0], int(call.params["axis"]))
+    return Call("softmax", (np.ascontiguousarray(rows.reshape(-1, rows.shape[-1])[0]),), {"axis": -1})
 
 
 def _alone(call: Call, result: int, index: tuple[int, ...], context: Context) -> tuple[Call, tuple[int, ...]]:

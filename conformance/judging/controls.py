@@ -12,7 +12,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from softcert.backends.ops import ATTENTION_OPS, REDUCING_OPS, axis_moved, order_of
+from softcert.backends.ops import ATTENTION_OPS, REDUCING_OPS, SAMPLERS, axis_moved, order_of
 from softcert.backends.types import Array, Call
 from softcert.conformance.context import Context, truth_ulp
 from softcert.conformance.judging.attention_controls import attention_control
@@ -23,6 +23,7 @@ from softcert.conformance.spec import (
     LOSS_OPS,
     ORDERED_OPS,
     PRODUCT_OPS,
+    SAMPLING_OPS,
     SIMPLEX_OPS,
     SPARSE_DERIVATIVE_OPS,
     SPARSE_OPS,
@@ -87,8 +88,10 @@ def _uniform_leaves(call: Call) -> Array:
     return _cast(np.moveaxis(slopes / 2.0, -1, axis), call)
 
 
-def _doubled_bound(call: Call, context: Context) -> Array:
-    """The exact value moved away by a little more than twice its bound."""
+def _doubled_bound(call: Call, context: Context) -> Array | None:
+    """The exact value moved away by a little more than twice its bound; samples have none."""
+    if call.op in SAMPLERS:
+        return None
     safe = ordinary_only(call)
     truth = context.truth(safe)
     bound = context.bound_ulp(safe, truth)
@@ -116,8 +119,8 @@ def _rows_without_last(call: Call, axis: int) -> Float:
 
 
 def _reversed(call: Call, context: Context) -> Array | None:
-    """The exact result of each row, put down back to front; one number has no order to reverse."""
-    if call.op in REDUCING_OPS:
+    """The exact result of each row, put down back to front; not of one number, nor of a sample."""
+    if call.op in {*REDUCING_OPS, *SAMPLERS}:
         return None
     exact = context.truth(ordinary_only(call)).to_float64()
     return _cast(np.flip(exact, axis=int(call.params["axis"])), call)
@@ -165,7 +168,7 @@ def _sparse_product_without_last(y: Float, dy: Float, alpha: float) -> Float:
 
 _DROPPED: Mapping[str, Callable[..., Float]] = MappingProxyType(
     {
-        "softmax": lambda x: np.exp(x - _lse_without_last(x)),
+        **dict.fromkeys(("softmax", *SAMPLING_OPS), lambda x: np.exp(x - _lse_without_last(x))),
         "log_softmax": lambda x: x - _lse_without_last(x),
         "logsumexp": lambda x: _lse_without_last(x)[..., 0],
         "softmax_vjp": _vjp_without_last,

@@ -25,12 +25,8 @@ Floats = NDArray[np.float64]
 
 #: Cells in which fewer samples are expected are taken together.
 _RARE = 5.0
-#: Roundings of the formula at the size of x + g: noise, sum, quotient, maximum; and those of exp and the sum.
-_SUMS, _LAST = 5.0, 4.0
-#: The chance that noise is larger than `slack` takes it to be; it is added to that of an accusation.
-_MISSED = 1e-12
 #: The root of pi^2 / 6 + gamma^2, the mean square of Gumbel noise, which its mean size does not exceed.
-_MEAN_NOISE = 1.411
+MEAN_NOISE = 1.411
 
 
 @dataclass(frozen=True)
@@ -39,7 +35,7 @@ class Departure:
 
     Attributes
     ----------
-    test : "argmax", "pair", "noise", "rows", "coincidence", "mean" or "number".
+    test : "argmax", "pair", "least", "noise", "rows", "coincidence", "mean" or "number".
     samples : how many were looked at.
     statistic : the figure that the message explains.
     log_chance : logarithm of a bound of its probability under the law asked for.
@@ -99,7 +95,12 @@ def counts_departure(
     Parameters
     ----------
     choices : integers, any shape taken flat; one that is no class has probability 0.
-    error : by how much each probability may be larger, which only lessens the statistic.
+    error : how often a class may be drawn in place of another, which lessens the statistics.
+
+    Notes
+    -----
+    An error makes cells blunt that are taken together, since any of them may be larger by so much. So each is
+    looked at by itself too, against all others, by Chernoff's bound.
     """
     drawn = np.asarray(choices).ravel()
     possible = np.flatnonzero(probabilities > 0)
@@ -111,12 +112,17 @@ def counts_departure(
     cells, masses = _merged(counts, probabilities)
     statistic = chance.relative_entropy(cells, [mass + error for mass in masses])
     log_chance = chance.entropy_log_chance(statistic, len(cells))
+    if error:
+        alone = max(
+            chance.evidence_against(count, drawn.size, max(mass - error, 0.0), min(mass + error, 1.0))
+            for count, mass in zip(cells, masses, strict=True)
+        )
+        log_chance = math.log(2.0) + min(log_chance, math.log(2.0 * len(cells)) - alone)
     k = int(np.argmax(np.abs(counts - drawn.size * probabilities)))
     expected = drawn.size * probabilities[k]
-    message = (
-        f"class {k} was drawn {counts[k]} times of {drawn.size}, expected {expected:.1f} times; likelihood "
-        f"ratio {2 * statistic:.1f} with {len(cells) - 1} degrees of freedom"
-    )
+    message = f"class {k} was drawn {counts[k]} times of {drawn.size}, expected {expected:.1f} times"
+    if statistic > 0:
+        message += f"; likelihood ratio {2 * statistic:.1f} with {len(cells) - 1} degrees of freedom"
     return _accused(Departure(test, drawn.size, 2 * statistic, log_chance, message))
 
 
@@ -127,11 +133,22 @@ def rows_departure(choices: Array, x: Array) -> Departure | None:
     ----------
     choices : (n, R), the classes chosen in R >= 2 rows that were drawn together, n times. x : logits (K,).
     """
-    shares = reference.softmax(x).round("binary64")
     rows = np.asarray(choices)
     # Disjoint pairs, so that all of them are independent.
-    first, second = rows[:, : rows.shape[1] // 2 * 2 : 2], rows[:, 1::2]
-    return counts_departure(first * len(shares) + second, np.outer(shares, shares).ravel(), "rows")
+    return pairs_departure(rows[:, : rows.shape[1] // 2 * 2 : 2], rows[:, 1::2], x)
+
+
+def pairs_departure(first: Array, second: Array, x: Array, error: float = 0.0) -> Departure | None:
+    """Two choices that were drawn together, many times, against independence: the counts of pairs.
+
+    Parameters
+    ----------
+    first, second : classes, of one shape, no choice in two pairs. x : logits (K,) of all of them.
+    error : by how much the probability of each class may be larger.
+    """
+    shares = reference.softmax(x).round("binary64")
+    pairs = np.asarray(first) * len(shares) + np.asarray(second)
+    return counts_departure(pairs, np.outer(shares, shares).ravel(), "rows", error * (2.0 + error))
 
 
 def _merged(counts: NDArray[np.int64], probabilities: Floats) -> tuple[list[int], list[float]]:
@@ -154,54 +171,18 @@ def noise_departure(g: Array) -> Departure | None:
     ----------
     g : any shape, taken flat, of a floating dtype; each stands for what is within 4 of its ulps.
     """
-    values, ulp = _with_ulp(g.ravel())
-    missing = _number(values, "noise")
+    values, ulp = with_ulp(g.ravel())
+    missing = number_departure(values, "noise")
     if missing is not None:
         return missing
     n, error = len(values) // 2, 4 * ulp
     apart = np.abs(values[: 2 * n : 2] - values[1 : 2 * n : 2])
     same = int((apart <= error[: 2 * n : 2] + error[1 : 2 * n : 2]).sum())
     # The density is at most 1/e, and |g - g'| at most twice the larger error, whose mean is 8 u E|g|.
-    expected = n * 8 / math.e * 8 * format_of(g.dtype).unit_roundoff * _MEAN_NOISE
+    expected = n * 8 / math.e * 8 * format_of(g.dtype).unit_roundoff * MEAN_NOISE
     return worst(
-        [law_departure(values - error, values + error, GUMBEL, "noise"), _coincidence(same, n, expected)]
+        [law_departure(values - error, values + error, GUMBEL, "noise"), same_departure(same, n, expected)]
     )
-
-
-def pair_departure(y: Array, x: Array, tau: float, i: int, j: int) -> Departure | None:
-    """Coordinates i and j of samples of Gumbel-softmax: tau log(y_i / y_j) - (x_i - x_j) is logistic.
-
-    Parameters
-    ----------
-    y : (n, K), rows of outputs. x : logits (K,), finite. tau : above 0.
-
-    Notes
-    -----
-    Each y stands for what is within 4 of its ulps, and the whole for x + g with `slack` as its error.
-    """
-    values, ulp = _with_ulp(y)
-    missing = _number(values, "pair")
-    if missing is not None:
-        return missing
-    logits = np.asarray(x, dtype=np.float64)
-    low, high = np.maximum(values - 4 * ulp, 0.0), values + 4 * ulp
-    with np.errstate(divide="ignore"):
-        low_logs, high_logs = np.log(low), np.log(high)
-    gap, error = logits[i] - logits[j], slack(y, x, tau)
-    low_ends = tau * (low_logs[:, i] - high_logs[:, j]) - gap - error
-    high_ends = tau * (high_logs[:, i] - low_logs[:, j]) - gap + error
-    return law_departure(low_ends, high_ends, LOGISTIC, "pair", f" of coordinates {i} and {j}", _MISSED)
-
-
-def slack(y: Array, x: Array, tau: float) -> float:
-    """How far rounding may move tau log(y_i / y_j), for all samples but with a chance of `_MISSED`.
-
-    Each of a handful of roundings moves it by u |x + g| for both coordinates, those of exp and of the last
-    quotient by tau u; some |g| of n K exceeds log(2 n K / c) with probability c at most.
-    """
-    u = format_of(y.dtype).unit_roundoff
-    size = float(np.abs(x.astype(np.float64)).max()) + math.log(2 * y.size / _MISSED)
-    return u * (2 * _SUMS * size + _LAST * tau) + 1e-12 * (1.0 + size)
 
 
 def law_departure(
@@ -238,71 +219,10 @@ def law_departure(
     return _accused(Departure(test, n, float(statistic), total, message))
 
 
-def coincidence_departure(y: Array, x: Array, tau: float, i: int, j: int) -> Departure | None:
-    """Samples of coordinates i and j that differ in the last ulps at most: noise of too few different values.
-
-    Parameters
-    ----------
-    y : (n, K), K >= 2; each row is compared with one neighbour, and left out where a coordinate is subnormal,
-        0 or 1, as temperatures near 0 make them.
-
-    Notes
-    -----
-    The logistic variables of two rows that are not told apart, of density 1/4 at most, lie within 2 (w + w'),
-    what rounding may have moved them by, and so within four times the larger. That has probability 4 E[w] at
-    most, for which the mean size of the noise is enough.
-    """
-    values, ulp = _with_ulp(y[: len(y) // 2 * 2])
-    two = values[:, [i, j]]
-    inside = np.all((two >= 2.0 ** format_of(y.dtype).emin) & (two < 1), axis=-1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = two[:, 0] / two[:, 1]
-        spread: Floats = (4 * ulp[:, [i, j]] / two).sum(axis=-1)
-        close = np.abs(ratios[::2] / ratios[1::2] - 1) <= spread[::2] + spread[1::2]
-    same = int(np.count_nonzero(close & inside[::2] & inside[1::2]))
-    n = len(y) // 2
-    expected = n * 4 * mean_error(y, x, tau)
-    return _coincidence(same, n, expected)
-
-
-def _coincidence(same: int, n: int, expected: float) -> Departure | None:
+def same_departure(same: int, n: int, expected: float) -> Departure | None:
+    """Pairs of samples that are the same, of n, where so many are expected at most."""
     message = f"{same} of {n} pairs of samples are the same, where {expected:.3g} are expected at most"
     return _accused(Departure("coincidence", n, same, chance.count_log_chance(same, expected), message))
-
-
-def mean_error(y: Array, x: Array, tau: float) -> float:
-    """How far rounding moves tau log(y_i / y_j) on average at most, 4 ulps of each y included."""
-    size = float(np.abs(x.astype(np.float64)).max()) + _MEAN_NOISE
-    return format_of(y.dtype).unit_roundoff * (2 * _SUMS * size + (_LAST + 16.0) * tau)
-
-
-def gumbel_softmax_departure(y: Array, x: Array, tau: float) -> Departure | None:
-    """Soft samples against all that is known of their law: argmax, and neighbouring pairs of coordinates.
-
-    Parameters
-    ----------
-    y : (n, K). x : logits (K,), where -inf makes a coordinate 0. tau : above 0.
-
-    Notes
-    -----
-    Rounding may exchange the two largest of a row where some pair of coordinates lies within the error, which
-    each does with half the error's mean as its probability at most.
-    """
-    classes = np.flatnonzero(np.isfinite(x.astype(np.float64)))
-    wrong = np.argwhere(np.delete(y, classes, axis=-1) != 0)
-    if wrong.size:
-        message = f"sample {wrong[0, 0]} is not 0 where the logit is -inf"
-        return Departure("number", len(y), math.nan, -math.inf, message)
-    y, x = y[:, classes], x[classes]
-    exchanged = math.comb(len(classes), 2) * mean_error(y, x, tau) / 2
-    neighbours = [(k, k + 1) for k in range(len(classes) - 1)]
-    return worst(
-        [
-            *(pair_departure(y, x, tau, *pair) for pair in neighbours),
-            *(coincidence_departure(y, x, tau, *pair) for pair in neighbours),
-            argmax_departure(np.argmax(y, axis=-1), x, exchanged),
-        ]
-    )
 
 
 # --- means ---------------------------------------------------------------------------------------------
@@ -317,7 +237,7 @@ def mean_departure(values: Array, moments: Moments, reach: tuple[float, float]) 
     reach : the least and the largest value that an estimate can have.
     """
     estimates = np.asarray(values, dtype=np.float64)
-    missing = _number(estimates, "mean")
+    missing = number_departure(estimates, "mean")
     if missing is not None:
         return missing
     expected, variance = (float(part.round("binary64")) for part in (moments.expectation, moments.variance))
@@ -350,7 +270,7 @@ def _accused(departure: Departure) -> Departure | None:
     return departure if departure.log_chance <= math.log(chance.ALPHA) else None
 
 
-def _number(values: Floats, test: str) -> Departure | None:
+def number_departure(values: Floats, test: str) -> Departure | None:
     """The first sample that is no number, which no law here has."""
     bad = np.argwhere(~np.isfinite(values))
     if not bad.size:
@@ -359,7 +279,7 @@ def _number(values: Floats, test: str) -> Departure | None:
     return Departure("number", values.size, math.nan, -math.inf, f"the {test} at {place} is {values[place]}")
 
 
-def _with_ulp(samples: Array) -> tuple[Floats, Floats]:
+def with_ulp(samples: Array) -> tuple[Floats, Floats]:
     """Samples in binary64, and the spacing of their own format at each."""
     values = samples.astype(np.float64)
     fmt = format_of(samples.dtype)

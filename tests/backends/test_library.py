@@ -182,6 +182,11 @@ int softcert_hierarchical_log_softmax_vjp(int32_t t, int64_t r, int64_t n, const
     memcpy(ds, dlogp, r * size(t));
     return ((const int64_t *)starts)[n + 1] > n ? SOFTCERT_OK : SOFTCERT_UNSUPPORTED;
 }
+int softcert_gumbel_softmax(int32_t t, int64_t r, int64_t n, double tau, int64_t hard, int64_t seed,
+                            const void *x, void *y) {
+    memcpy(y, x, r * n * size(t));
+    return tau == 0.5 && hard == 1 && seed == 7 ? SOFTCERT_OK : SOFTCERT_UNSUPPORTED;
+}
 static int64_t queries(const softcert_attention_call *c) { return c->batch * c->heads * c->queries; }
 static int64_t keys(const softcert_attention_call *c) { return c->batch * c->kv_heads * c->keys; }
 int softcert_attention(int32_t t, const softcert_attention_call *c, const void *q, const void *k,
@@ -245,6 +250,7 @@ GIVEN = {
     "entmax": {"alpha": 1.25},
     "cross_entropy": LOSS,
     "cross_entropy_vjp": LOSS,
+    "gumbel_softmax": {"tau": 0.5, "hard": 1, "seed": 7},
 }
 
 
@@ -295,6 +301,7 @@ def test_arrays_arrive_in_their_places_bit_by_bit(echo, op, dtype):
         "cross_entropy_vjp": lambda: [begun_with(given["x"], given["dloss"])],
         "hierarchical_log_softmax": lambda: [firsts_or_lasts(given)],
         "hierarchical_log_softmax_vjp": lambda: [begun_with(given["s"], given["dlogp"])],
+        "gumbel_softmax": lambda: [given["x"]],
         "attention_lse": lambda: [given["q"], np.zeros((2, 2, 3), "f8" if dtype == "float64" else "f4")],
         "attention_vjp": lambda: [given["dout"], given["k"], given["v"]],
         "attention_merge": lambda: [given["out_b"], given["lse_a"]],

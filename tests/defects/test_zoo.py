@@ -30,6 +30,7 @@ GROUPS = {
     "boltzmann",
     "cross-entropy",
     "determinism",
+    "gumbel",
     "hierarchical",
     "jacobian",
     "limits",

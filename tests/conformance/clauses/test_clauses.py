@@ -26,8 +26,8 @@ BY_ID = {clause.id: clause for clause in CLAUSES}
 OF_SOFTMAX = [clause.id for clause in CLAUSES if set(clause.ops) & set(OPS)]
 GROUPS = (
     "simplex accuracy translation bias order permutation limits logistic luce "
-    "boltzmann sampling jacobian sparse cross-entropy hierarchical stability attention attention-gradient "
-    "memory determinism purity"
+    "boltzmann sampling gumbel jacobian sparse cross-entropy hierarchical stability attention "
+    "attention-gradient memory determinism purity"
 )
 
 
@@ -339,6 +339,36 @@ def a_little_likelier(s, target, *paths, axis=-1):
     return GOOD["hierarchical_log_softmax"](s, target, *paths, axis=axis) * np.float32(0.99)
 
 
+def drawn_where(change):
+    """The good sampler with its soft or one-hot sample changed."""
+
+    def kernel(x, axis=-1, *, tau=1.0, hard=0, seed=0):
+        y = GOOD["gumbel_softmax"](x, axis, tau=tau, hard=hard, seed=seed)
+        return change(y, x, axis, hard).astype(x.dtype)
+
+    return kernel
+
+
+def of_double_noise(x, axis=-1, *, tau=1.0, hard=0, seed=0):
+    return GOOD["gumbel_softmax"](x / 2, axis, tau=tau / 2, hard=hard, seed=seed)
+
+
+def upside_down(x, axis=-1, *, tau=1.0, hard=0, seed=0):
+    return GOOD["gumbel_softmax"](x, axis, tau=1 / tau, hard=hard, seed=seed)
+
+
+def of_noise_by_temperature(x, axis=-1, *, tau=1.0, hard=0, seed=0):
+    return GOOD["gumbel_softmax"](x, axis, tau=tau, hard=hard, seed=seed + int(tau > 1))
+
+
+def of_one_seed(x, axis=-1, *, tau=1.0, hard=0, seed=0):
+    return GOOD["gumbel_softmax"](x, axis, tau=tau, hard=hard)
+
+
+def of_any_seed(x, axis=-1, *, tau=1.0, hard=0, seed=0):
+    return GOOD["gumbel_softmax"](x, axis, tau=tau, hard=hard, seed=next(_CALLS))
+
+
 def aborting_on_nothing(x, axis=-1):
     if x.shape[axis] == 0:
         os.abort()
@@ -383,6 +413,18 @@ MUTANTS = {
     "boltzmann.free-energy": ("softmax", warmer, {}),
     "boltzmann.mean-energy": ("logsumexp", binary_lse, {}),
     "sampling.actions": ("softmax", one_hot_early, {}),
+    "gumbel.choice": ("gumbel_softmax", of_double_noise, {}),
+    "gumbel.law": ("gumbel_softmax", upside_down, {}),
+    "gumbel.independent": ("gumbel_softmax", of_one_seed, {}),
+    "gumbel.special": ("gumbel_softmax", drawn_where(lambda y, *_: np.nan_to_num(y)), {}),
+    "gumbel.temperature": ("gumbel_softmax", of_noise_by_temperature, {}),
+    "gumbel.hard": (
+        "gumbel_softmax",
+        drawn_where(lambda y, _x, axis, hard: np.flip(y, axis) if hard else y),
+        {},
+    ),
+    "gumbel.seed": ("gumbel_softmax", of_any_seed, {}),
+    "gumbel.simplex": ("gumbel_softmax", drawn_where(lambda y, *_: y * 1.001), {}),
     "jacobian.symbolic": ("softmax_vjp", mean_in_place_of_sum, {}),
     "jacobian.symmetric": ("softmax_vjp", lopsided, {}),
     "jacobian.rows-sum-to-zero": ("softmax_vjp", product_only, {}),
@@ -422,6 +464,7 @@ MORE = (
     ("limits.argmax", "softmax", one_hot_early),
     ("order.monotone", "softmax", growing_with_the_place),
     ("simplex.sum", "softmax", with_an_epsilon),
+    ("gumbel.seed", "gumbel_softmax", of_one_seed),
 )
 
 

@@ -14,8 +14,9 @@ from softcert.backends import numpy_
 from softcert.backends.contract import Contract
 from softcert.backends.types import Call
 from softcert.conformance import CLAUSES
-from softcert.conformance.clauses.sampling import FALSE_ALARM_BITS, divergence, drawn, evidence_against
+from softcert.conformance.clauses.sampling import FALSE_ALARM_BITS, drawn
 from softcert.conformance.context import Context
+from softcert.conformance.judging.chance import divergence, evidence_against
 from softcert.conformance.model import Trial
 
 (CLAUSE,) = (clause for clause in CLAUSES if clause.id == "sampling.actions")

@@ -8,7 +8,7 @@ import pytest
 
 from softcert import reference
 from softcert.backends import numpy_gumbel, numpy_sampled
-from softcert.conformance.judging import chance, sampling
+from softcert.conformance.judging import chance, gumbel_samples, sampling
 
 X = np.array([0.5, -1.0, 0.0, 1.25], dtype=np.float32)
 MANY = 1 << 16
@@ -32,7 +32,7 @@ def test_faithful_samples_pass(dtype, tau):
     x = X.astype(getattr(ml_dtypes, dtype, dtype))
     for seed in range(2):
         y = numpy_gumbel.gumbel_softmax(rows(MANY, x), tau, np.random.default_rng(seed))
-        assert sampling.gumbel_softmax_departure(y, x, tau) is None
+        assert gumbel_samples.gumbel_softmax_departure(y, x, tau) is None
 
 
 def test_faithful_classes_noise_and_rows_pass_at_every_seed():
@@ -57,7 +57,9 @@ def test_a_false_alarm_would_be_seen_at_a_larger_rate(monkeypatch):
 
 def test_a_verdict_depends_on_the_samples_alone():
     y = numpy_gumbel.gumbel_softmax(rows(1000), 1.0, np.random.default_rng(0)) ** 2
-    assert sampling.gumbel_softmax_departure(y, X, 1.0) == sampling.gumbel_softmax_departure(y.copy(), X, 1.0)
+    assert gumbel_samples.gumbel_softmax_departure(y, X, 1.0) == gumbel_samples.gumbel_softmax_departure(
+        y.copy(), X, 1.0
+    )
 
 
 def test_subnormal_shares_stand_for_what_is_rounded_to_them():
@@ -65,8 +67,8 @@ def test_subnormal_shares_stand_for_what_is_rounded_to_them():
     x = np.array([0.0, -101.5], dtype=np.float32)
     y = numpy_gumbel.gumbel_softmax(rows(1 << 14, x), 1.0, np.random.default_rng(0))
     assert (y[:, 1] < 1e-38).all()
-    assert sampling.pair_departure(y, x, 1.0, 0, 1) is None
-    assert sampling.pair_departure(y, np.array([0.0, -100.0], dtype=np.float32), 1.0, 0, 1) is not None
+    assert gumbel_samples.pair_departure(y, x, 1.0, 0, 1) is None
+    assert gumbel_samples.pair_departure(y, np.array([0.0, -100.0], dtype=np.float32), 1.0, 0, 1) is not None
 
 
 def test_probabilities_are_multiplied_by_how_many_were_looked_at():
@@ -140,7 +142,7 @@ SOFT_DEFECTS = {
 @pytest.mark.parametrize("defect", SOFT_DEFECTS)
 def test_wrong_soft_samples_are_caught(defect):
     sampler, tau = SOFT_DEFECTS[defect]
-    found = sampling.gumbel_softmax_departure(sampler(np.random.default_rng(7), tau), X, tau)
+    found = gumbel_samples.gumbel_softmax_departure(sampler(np.random.default_rng(7), tau), X, tau)
     assert found is not None
     assert found.log_chance <= math.log(chance.ALPHA)
 
@@ -155,7 +157,7 @@ def test_one_zero_in_a_float32_uniform_number_is_caught_once_it_is_drawn():
     assert sampling.noise_departure(numpy_gumbel.gumbel_of(u).astype(np.float32)) is None
     x = np.zeros(2, dtype=np.float32)
     y = soft(np.stack([noise, np.zeros_like(noise)], axis=-1))
-    assert sampling.pair_departure(y, x, 1.0, 0, 1) is not None
+    assert gumbel_samples.pair_departure(y, x, 1.0, 0, 1) is not None
 
 
 NOISE_DEFECTS = {
@@ -196,10 +198,10 @@ def test_an_impossible_class_is_caught_by_one_sample():
 def test_classes_of_logits_that_are_minus_infinity_are_zero():
     x = np.array([0.5, -np.inf, 0.0, 1.25], dtype=np.float32)
     y = numpy_gumbel.gumbel_softmax(rows(MANY, x), 0.5, np.random.default_rng(3))
-    assert sampling.gumbel_softmax_departure(y, x, 0.5) is None
-    assert sampling.gumbel_softmax_departure(y[:, [0, 1, 3, 2]], x, 0.5) is not None
+    assert gumbel_samples.gumbel_softmax_departure(y, x, 0.5) is None
+    assert gumbel_samples.gumbel_softmax_departure(y[:, [0, 1, 3, 2]], x, 0.5) is not None
     y[5, 1] = 1e-30
-    assert "sample 5" in sampling.gumbel_softmax_departure(y, x, 0.5).message
+    assert "sample 5" in gumbel_samples.gumbel_softmax_departure(y, x, 0.5).message
 
 
 def test_one_seed_for_all_rows_is_caught():
@@ -213,7 +215,7 @@ def test_one_seed_for_all_rows_is_caught():
 def test_numbers_that_are_none_are_caught():
     y = numpy_gumbel.gumbel_softmax(rows(10), 1.0, np.random.default_rng(0))
     y[3, 1] = np.nan
-    found = sampling.gumbel_softmax_departure(y, X, 1.0)
+    found = gumbel_samples.gumbel_softmax_departure(y, X, 1.0)
     assert found.test == "number"
     assert "(3, 1)" in found.message
 
