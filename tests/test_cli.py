@@ -382,7 +382,13 @@ def test_a_saved_witness_is_whole(witness):
 # --- report ---
 
 
-def test_report_of_several_subjects(tmp_path, safe):
+@pytest.fixture
+def briefly(monkeypatch):
+    """Kernels are timed on one small problem: how fast they are is not what is tested."""
+    monkeypatch.setattr("softcert.reports.speed.problems.LADDER", ((8, 16),))
+
+
+def test_report_of_several_subjects(tmp_path, safe, briefly):
     pytest.importorskip("matplotlib")
     result = run("report", "numpy", "numpy-naive", *QUICK, "--no-open", "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output  # a report was written, whatever it says
@@ -391,7 +397,7 @@ def test_report_of_several_subjects(tmp_path, safe):
     assert {path.name for path in (tmp_path / "out" / "runs").iterdir()} == {"numpy.json", "numpy-naive.json"}
 
 
-def test_a_subject_that_fails_does_not_cost_the_others(tmp_path):
+def test_a_subject_that_fails_does_not_cost_the_others(tmp_path, briefly):
     pytest.importorskip("matplotlib")
     result = run("report", "no-such-backend", "numpy", *QUICK, "--no-open", "--out", tmp_path)
     assert result.exit_code == 2
@@ -399,7 +405,7 @@ def test_a_subject_that_fails_does_not_cost_the_others(tmp_path):
     assert "numpy" in (tmp_path / "report.html").read_text()
 
 
-def test_a_report_on_every_backend_is_in_float32(tmp_path, monkeypatch):
+def test_a_report_on_every_backend_is_in_float32(tmp_path, monkeypatch, briefly):
     pytest.importorskip("matplotlib")
     module = importlib.import_module("softcert.cli.report")
     monkeypatch.setattr(module, "all_that_run", lambda ops: ("numpy-naive",))
@@ -413,7 +419,7 @@ def test_a_report_on_every_backend_is_in_float32(tmp_path, monkeypatch):
     assert {verdict["dtype"] for verdict in verdicts} == {"float64"}
 
 
-def test_a_report_asks_each_backend_for_the_ops_that_it_has(tmp_path):
+def test_a_report_asks_each_backend_for_the_ops_that_it_has(tmp_path, briefly):
     pytest.importorskip("matplotlib")
     wanted = ("--op", "softmax_vjp", "--op", "softmax", "--dtype", "float64", "--clause", "purity.axis")
     result = run("report", "numpy", "numpy-naive", *wanted, "--no-open", "--out", tmp_path)

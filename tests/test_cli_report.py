@@ -102,7 +102,8 @@ def wait_for(condition, seconds=90):
         time.sleep(0.02)
 
 
-def test_the_files_of_a_report_are_what_their_schemas_say(tmp_path, published):
+def test_the_files_of_a_report_are_what_their_schemas_say(tmp_path, published, monkeypatch):
+    monkeypatch.setattr("softcert.reports.speed.problems.LADDER", ((8, 16),))
     arguments = ("numpy", "numpy-naive", "--clause", "logistic.two-classes", "--out", str(tmp_path))
     assert report(*arguments).exit_code == 0
     document = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))

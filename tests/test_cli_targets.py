@@ -89,8 +89,9 @@ def test_what_is_in_the_way_of_a_report_is_found_before_the_run(name, folder, mo
     assert name in result.stderr
 
 
-def test_a_report_keeps_its_subjects_apart(folder):
+def test_a_report_keeps_its_subjects_apart(folder, monkeypatch):
     pytest.importorskip("matplotlib")
+    monkeypatch.setattr("softcert.reports.speed.problems.LADDER", ((8, 16),))
     names = ("a_b/k.py", "a/b/k.py", "./k.py")
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
