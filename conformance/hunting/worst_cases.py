@@ -175,7 +175,8 @@ def shipped_cases() -> tuple[WorstCase, ...]:
 def keep(path: str | os.PathLike[str], fresh: Iterable[WorstCase], kept: int = KEPT) -> Path:
     """Add cases to a file, the worst `kept` of each clause, op, dtype and subject in it.
 
-    A case that is there already gets its new figures.
+    A case that is there already gets its new figures. That of the largest error has a place among the worst,
+    though its bound may be far.
 
     Raises
     ------
@@ -189,8 +190,16 @@ def keep(path: str | os.PathLike[str], fresh: Iterable[WorstCase], kept: int = K
         return (case.op, case.dtype, case.clause, case.subject)
 
     ranked = sorted(known.values(), key=lambda case: (owner(case), -case.margin))
-    cases = [case for _, group in groupby(ranked, owner) for case in list(group)[:kept]]
+    cases = [case for _, group in groupby(ranked, owner) for case in _chosen(list(group), kept)]
     return write_cases(target, cases)
+
+
+def _chosen(ranked: list[WorstCase], kept: int) -> list[WorstCase]:
+    largest = max(ranked, key=lambda case: case.error_ulp[1])
+    nearest = ranked[:kept]
+    if largest.key in {case.key for case in nearest}:
+        return nearest
+    return [*nearest[: kept - 1], largest]
 
 
 def write_cases(path: str | os.PathLike[str], cases: Iterable[WorstCase]) -> Path:
