@@ -18,7 +18,7 @@ from softcert.backends.rules import Rule, integer, require
 from softcert.conformance.campaigns.checking import joined
 from softcert.conformance.campaigns.task import Task
 from softcert.conformance.examination.job import Item
-from softcert.conformance.hunting.choosing import Population, admitted, elite
+from softcert.conformance.hunting.choosing import Population, admitted, elite, niche
 from softcert.conformance.hunting.hunt import Budget, Hunt
 from softcert.conformance.hunting.search import SearchTask, clause_of, examination_for, task_of
 from softcert.conformance.hunting.state import State, fresh_random
@@ -174,7 +174,6 @@ def _task(asked: Asked, worker: Worker) -> SearchTask:
     request = Request.of(
         asked.item.op, asked.item.op, asked.item.dtype, contract=asked.contract, seed=asked.seed
     )
-    request.ops_of(worker.description.ops)
     return task_of(asked.subject, request, worker, [asked.item])
 
 
@@ -270,16 +269,19 @@ def merge(_settings: Mapping[str, Any], results: Iterable[Mapping[str, Any]]) ->
 
 
 def worst(_settings: Mapping[str, Any], results: Iterable[Mapping[str, Any]]) -> tuple[WorstCase, ...]:
-    """The worst cases of all islands, each once, that of the largest error among them; the worst first."""
-    finds = _finds(results)
-    if not finds:
+    """The nearest to its bound of each size class, and that of the largest error; the worst first.
+
+    Islands that hand on what they find end near each other, so that the second of a class would say little.
+    """
+    cases = [find.case for find in _finds(results)]
+    if not cases:
         return ()
-    population = reduce(admitted, (find.case for find in finds), Population())
-    chosen = elite(population, KEPT)
-    largest = max((find.case for find in finds), key=lambda case: case.error_ulp[1])
-    if all(case.error_ulp[1] < largest.error_ulp[1] for case in chosen):
-        chosen = (*chosen[: KEPT - 1], largest)
-    return tuple(sorted(chosen, key=lambda case: -case.margin))
+    first: dict[int, WorstCase] = {}
+    for case in cases:
+        first.setdefault(niche(case), case)
+    largest = max(cases, key=lambda case: case.error_ulp[1])
+    chosen = {case.key: case for case in (*[*first.values()][: KEPT - 1], largest)}
+    return tuple(sorted(chosen.values(), key=lambda case: -case.margin))
 
 
 SEARCH = Task(name="search", slices=slices, run=run, merge=merge, worst=worst)

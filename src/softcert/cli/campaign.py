@@ -254,6 +254,10 @@ def _tell(store: Store, json_file: str | None) -> int:
         write_result(json_file, dumps(run_to_json(found)))
     out = console(err=json_file == "-")
     print_run(found, out)
+    for verdict in found.verdicts:
+        if verdict.status == "pass" and verdict.message:
+            line = f"{verdict.op} {verdict.dtype}: {verdict.message}"
+            out.print(line, markup=False, highlight=False, soft_wrap=True)
     totals = store.totals()
     if not totals.complete:
         out.print(f"so far: {totals.done} of {totals.slices} slices, {totals.aside} set aside", markup=False)
