@@ -215,3 +215,39 @@ def test_the_live_page_shows_the_store_and_nothing_else(folder):
             process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=30)
     assert (process.returncode, stderr) == (0, "")
+
+
+def test_a_search_on_islands_and_the_worst_cases_that_it_keeps(folder):
+    """In one thread, since processes take long to start; tests/conformance/hunting has more of them."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from softcert.conformance.campaigns.driving import drive
+    from softcert.conformance.campaigns.executors import executor_lane
+    from softcert.conformance.campaigns.store_files import store_for
+    from softcert.conformance.hunting.worst_cases import read_cases
+    from softcert.conformance.proofs.subjects import release
+
+    asked = ("--task", "search", "--op", "softmax", "--dtype", "float32", "--slices", 3)
+    plan = call("plan", "h.json", "numpy", *asked, "--set", "islands=2", "--set", "budget=4")
+    assert plan.stdout == "h.json: 3 slices\n", plan.stderr
+    with store_for("h.sqlite", read_campaign("h.json")) as store:
+        drive(store, [executor_lane(lambda: ThreadPoolExecutor(1), 1)])
+    release()
+    result = call("result", "h.sqlite", "--worst", "w.json", "--json", "run.json")
+    assert result.exit_code == 0, result.stderr
+    assert "worst cases kept in w.json" in result.stderr
+    (verdict,) = read_run(folder / "run.json").verdicts
+    assert f"softmax float32: {verdict.message}\n" in result.stdout
+    cases = read_cases("w.json")
+    assert {(case.subject, case.op, case.dtype) for case in cases} == {("numpy", "softmax", "float32")}
+    assert cases[0].margin == verdict.margin
+    assert max(case.error_ulp[1] for case in cases) == verdict.error_max[1]
+
+
+def test_worst_cases_are_those_of_a_search(folder):
+    planned("--slices", "1")
+    assert call("run", "c.json", "--workers", 1).exit_code == 0
+    result = call("result", "c.sqlite", "--worst", "w.json")
+    assert result.exit_code == 2
+    assert "c.sqlite is of the task sum, which looks for no worst cases" in result.stderr
+    assert not Path("w.json").exists()

@@ -85,10 +85,19 @@ def test_metadata():
         ("softcert.conformance", "schemas/run-1.json"),
         ("softcert.conformance", "schemas/witness-1.json"),
         ("softcert.conformance", "schemas/exchange-1.json"),
+        ("softcert.conformance", "worst/softmax-float32.json"),
     ],
 )
 def test_data_files_are_installed(package, name):
     assert files(package).joinpath(name).is_file()
+
+
+def test_the_worst_cases_are_installed_and_read():
+    from softcert.conformance.hunting.worst_cases import shipped_cases
+
+    places = {f"{case.op}-{case.dtype}.json" for case in shipped_cases()}
+    assert places == {path.name for path in files("softcert.conformance").joinpath("worst").iterdir()}
+    assert len(places) > 5
 
 
 def test_the_report_templates_are_installed():

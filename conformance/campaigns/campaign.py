@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
@@ -19,8 +19,8 @@ from softcert.conformance.environment import ORACLES, installed_versions, softce
 from softcert.conformance.model import SCHEMA, RequestError
 from softcert.conformance.wire.files import read_json, replacing, validate
 
-#: By which a slice is known.
-_KEY = "key"
+#: By which a slice is known, and by which it names those that have to be done before it.
+_KEY, _AFTER = "key", "after"
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Campaign:
     Attributes
     ----------
     settings : what the task is told, `task` among them.
-    slices : each with a unique string `key`.
+    slices : each with a unique string `key`; `after`, where one has it, names earlier ones.
     versions : of the distributions that results rest on.
     subject : `name`, `spec` and `contract` of what is judged, or empty.
     softcert : the version that planned it.
@@ -115,7 +115,7 @@ def _described(settings: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, 
 
 
 def _require_slices(slices: Iterable[Any], source: str) -> None:
-    """Make sure that there are slices, each with a key of its own.
+    """Make sure that there are slices, each with a key of its own, and after none but earlier ones.
 
     Raises
     ------
@@ -128,9 +128,23 @@ def _require_slices(slices: Iterable[Any], source: str) -> None:
             raise RequestError(f"{source}: slice {number} has no key")
         if key in seen:
             raise RequestError(f"{source}: the key {key!r} is there twice")
+        _require_earlier(piece, seen, source)
         seen.add(key)
     if not seen:
         raise RequestError(f"{source} has no slices")
+
+
+def _require_earlier(piece: Mapping[str, Any], seen: Collection[str], source: str) -> None:
+    named = piece.get(_AFTER, [])
+    if not _is_list_of_keys(named) or len(set(named)) < len(named):
+        raise RequestError(f"{source}: slice {piece[_KEY]!r} has no list of different keys in `{_AFTER}`")
+    for key in named:
+        if key not in seen:
+            raise RequestError(f"{source}: slice {piece[_KEY]!r} is after {key!r}, which is no earlier slice")
+
+
+def _is_list_of_keys(named: Any) -> bool:
+    return isinstance(named, (list, tuple)) and all(isinstance(key, str) for key in named)
 
 
 def write_campaign(path: str | os.PathLike[str], campaign: Campaign) -> Path:
@@ -185,4 +199,7 @@ def _without_plain_slices(document: Any) -> Any:
 
 
 def _is_plain(piece: Any) -> bool:
-    return isinstance(piece, dict) and isinstance(piece.get(_KEY), str) and bool(piece[_KEY])
+    if not isinstance(piece, dict) or not isinstance(piece.get(_KEY), str) or not piece[_KEY]:
+        return False
+    # What `after` may hold is seen for every slice by whoever reads the file.
+    return _is_list_of_keys(piece.get(_AFTER, []))

@@ -143,7 +143,7 @@ class _Drive:
         self._started = time.monotonic()
         self._watch = drivers.Watch()
         self._number = drivers.join(store, len(lanes))
-        #: Whether nobody has given back a slice since the last claim that found none.
+        #: Whether nobody has given back a slice, nor answered one, since the last claim that found too few.
         self._dry = False
         self._next_beat = self._next_report = float("-inf")
 
@@ -240,7 +240,9 @@ class _Drive:
         """
         now = time.monotonic()
         beats = now >= self._next_beat
-        wanted = 0 if self._dry and not beats else max(width - len(self._ready), 0)
+        # An answer may be what another slice waits for.
+        asks = beats or self._answers or not self._dry
+        wanted = max(width - len(self._ready), 0) if asks else 0
         if not (self._answers or self._failures or wanted or beats):
             return 0
         with self._store.writing():

@@ -11,6 +11,7 @@ from softcert.conformance.campaigns.drivers import seconds_driven
 from softcert.conformance.campaigns.store import Store
 from softcert.conformance.campaigns.tasks import find_task
 from softcert.conformance.environment import describe
+from softcert.conformance.hunting.worst_cases import WorstCase
 from softcert.conformance.model import RequestError, Run, Verdict
 
 
@@ -57,6 +58,23 @@ def campaign_run(store: Store) -> Run:
         verdicts=tuple(verdicts),
         seconds=seconds_driven(store),
     )
+
+
+def campaign_worst(store: Store) -> Sequence[WorstCase]:
+    """Return the worst cases that are known so far, the worst first.
+
+    Raises
+    ------
+    RequestError : the campaign's task keeps none, or no slice is done, or none was found.
+    """
+    settings = json.loads(store.head()[1])["settings"]
+    task = find_task(settings["task"])
+    if task.worst is None:
+        raise RequestError(f"{store.path} is of the task {task.name}, which looks for no worst cases")
+    cases = task.worst(settings, map(json.loads, store.results()))
+    if not cases:
+        raise RequestError(f"the store {store.path} has no worst case yet")
+    return cases
 
 
 def _versions(head: dict[str, Any], environments: Sequence[dict[str, Any]]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from softcert.conformance.campaigns import following
 from softcert.conformance.wire.databases import Kind, transaction
 
 #: What makes a store; "socp" in the head of the file.
@@ -54,10 +55,12 @@ class Piece:
     ----------
     number : its place in the campaign's file.
     text : its document, canonical JSON.
+    earlier : the results of those that it is after, in that order.
     """
 
     number: int
     text: str
+    earlier: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,10 @@ class Totals:
 
 @dataclass(frozen=True)
 class Trouble:
-    """A slice that failed: how often, for what reason the last time, and whether it is set aside."""
+    """A slice that failed: how often, for what reason the last time, and whether it is set aside.
+
+    One that is set aside without an attempt is after another that is.
+    """
 
     key: str
     count: int
@@ -174,17 +180,21 @@ class Store:
     # --- what is done ---
 
     def claim(self, driver: int, count: int) -> list[Piece]:
-        """Return up to `count` slices that nobody has, which are the driver's from now on."""
+        """Return up to `count` slices that nobody has, which are the driver's from now on.
+
+        Notes
+        -----
+        None of them is after one that is not done.
+        """
         with self.writing() as connection:
-            rows = connection.execute(
-                "SELECT number, document FROM slices WHERE number IN "
-                "(SELECT slice FROM open WHERE driver IS NULL ORDER BY slice LIMIT ?) ORDER BY number",
-                (count,),
-            ).fetchall()
+            following.prepare(connection)
+            rows = connection.execute(following.READY, (count,)).fetchall()
             connection.executemany(
                 "UPDATE open SET driver = ? WHERE slice = ?", [(driver, number) for number, _ in rows]
             )
-        return [Piece(number, text) for number, text in rows]
+            return [
+                Piece(number, text, following.earlier_results(connection, number)) for number, text in rows
+            ]
 
     def release(self, driver: int) -> int:
         """Give back what a driver has; return how many slices that were."""
@@ -196,9 +206,10 @@ class Store:
 
         Notes
         -----
-        The first answer counts. One to a slice that was set aside makes that done.
+        The first answer counts. One to a slice that was set aside makes that done, and frees what is after
+        it.
         """
-        added = 0
+        added = freed = 0
         with self.writing() as connection:
             for answer in answers:
                 row = (answer.number, answer.cases, answer.seconds, self._environment(answer.environment),
@@ -216,6 +227,9 @@ class Store:
                     "aside = aside - ?",
                     (answer.cases, answer.seconds, back.rowcount),
                 )
+                freed += back.rowcount
+            if freed:
+                following.regroup(connection)
         return added
 
     def _environment(self, document: str) -> int:
@@ -226,7 +240,8 @@ class Store:
     def charge(self, number: int, reason: str, limit: int) -> bool:
         """Count a failed attempt at a slice; return whether it is set aside, after `limit` of them.
 
-        A slice that is done meanwhile is charged nothing.
+        A slice that is done meanwhile is charged nothing. What is after one that is set aside is so too,
+        until that is done or tried again.
         """
         with self.writing() as connection:
             is_open = connection.execute("SELECT 1 FROM open WHERE slice = ?", (number,)).fetchone()
@@ -242,6 +257,7 @@ class Store:
             connection.execute("UPDATE attempts SET aside = 1 WHERE slice = ?", (number,))
             connection.execute("DELETE FROM open WHERE slice = ?", (number,))
             connection.execute("UPDATE totals SET aside = aside + 1")
+            following.regroup(connection)
         return True
 
     def retry(self) -> int:

@@ -8,10 +8,11 @@ from types import MappingProxyType
 
 from softcert.conformance.campaigns.checking import CHECK
 from softcert.conformance.campaigns.task import Task
+from softcert.conformance.hunting.islands import SEARCH
 from softcert.conformance.model import RequestError
 from softcert.conformance.proofs.proof import PROOF
 
-TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in (CHECK, PROOF)})
+TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in (CHECK, PROOF, SEARCH)})
 
 
 def find_task(name: str) -> Task:

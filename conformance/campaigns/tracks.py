@@ -106,7 +106,7 @@ class Track:
         if self._opened is None:
             return False
         try:
-            future = self._opened.executor.submit(run_slice, head, piece.text)
+            future = self._opened.executor.submit(run_slice, head, piece.text, piece.earlier)
         except (RuntimeError, OSError) as error:
             # BrokenExecutor is a RuntimeError; an OSError, that no process can be started.
             self._refuse(str(error))

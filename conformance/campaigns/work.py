@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from time import perf_counter
 from typing import Any
@@ -17,13 +17,14 @@ from softcert.conformance.model import RequestError
 _LONGEST = 500
 
 
-def run_slice(head: str, piece: str) -> dict[str, Any]:
+def run_slice(head: str, piece: str, earlier: Sequence[str] = ()) -> dict[str, Any]:
     """Compute a slice.
 
     Parameters
     ----------
     head : the campaign's file without its slices, canonical JSON.
     piece : the slice, canonical JSON.
+    earlier : the results of those that it is after, in that order, canonical JSON each.
 
     Returns
     -------
@@ -32,7 +33,7 @@ def run_slice(head: str, piece: str) -> dict[str, Any]:
     """
     started = perf_counter()
     try:
-        result = _computed(json.loads(head), json.loads(piece))
+        result = _computed(json.loads(head), json.loads(piece), [json.loads(text) for text in earlier])
         cases = result.get("cases")
         if type(cases) is not int or cases < 0:
             return {"failure": f"the result says {cases!r} for its count of cases"}
@@ -46,10 +47,13 @@ def run_slice(head: str, piece: str) -> dict[str, Any]:
         return {"failure": f"{type(error).__name__}: {' '.join(str(error).split())}"[:_LONGEST]}
 
 
-def _computed(head: Mapping[str, Any], piece: Mapping[str, Any]) -> dict[str, Any]:
+def _computed(
+    head: Mapping[str, Any], piece: Mapping[str, Any], earlier: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
     require_versions(head["versions"])
     settings = head["settings"]
-    return dict(find_task(settings["task"]).run(settings, piece))
+    follows = (earlier,) if "after" in piece else ()
+    return dict(find_task(settings["task"]).run(settings, piece, *follows))
 
 
 def require_versions(planned: Mapping[str, str]) -> None:

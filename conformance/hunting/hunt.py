@@ -16,7 +16,7 @@ from softcert.conformance.hunting.movers import is_sound, movers_of
 from softcert.conformance.hunting.scene import Scene
 from softcert.conformance.hunting.state import State, generator, random_state
 from softcert.conformance.hunting.worst_cases import WorstCase
-from softcert.conformance.model import Judgement
+from softcert.conformance.model import Judgement, RequestError
 from softcert.conformance.spec import Seedling
 
 if TYPE_CHECKING:
@@ -54,24 +54,42 @@ class Hunt:
     subject : name of the subject, for the cases.
     state : as it was after the last whole move.
     known : hard cases from elsewhere, judged first; a search that begins takes them into its population.
+    share : which of the inputs that every search begins with are judged.
+    size : numbers that an input has at most, all operands together; None sets no limit.
+    is_judged : whether the population is what this subject came to already, and not to be judged again.
     violation : what broke the clause, after which the search ends.
+    largest : the input of the largest error in ulps, which need not be near its bound, or None.
     """
 
     examination: Examination
     subject: str
     state: State
     known: tuple[Seedling, ...] = ()
+    share: slice = field(default_factory=lambda: slice(None))
+    size: int | None = None
+    is_judged: bool = False
     violation: Violation | None = None
+    largest: WorstCase | None = None
     _seeds: list[Seedling] = field(default_factory=list)
+    _fit: list[Seedling] = field(default_factory=list)
 
     def run(self, budget: Budget) -> Yielding[State, None, None]:
         """Search until the budget is spent or the clause is broken; yield the state now and then.
 
         What was known before is judged again first, without being counted: the subject may have changed.
+
+        Raises
+        ------
+        RequestError : there is none to begin with; every one has more than `size` numbers.
         """
         started = handed = monotonic()
-        self._seeds = [seedling for seedling in self.examination.seedlings() if is_sound(seedling)]
-        self._refresh()
+        fit = [seedling for seedling in self.examination.seedlings() if self._is_fit(seedling)]
+        if not fit:
+            few = "" if self.size is None else f" of at most {self.size} numbers"
+            raise RequestError(f"there is no input{few} that a search could begin with")
+        self._fit, self._seeds = fit, fit[self.share]
+        if not self.is_judged:
+            self._refresh()
         while self.violation is None and not _spent(budget, self.state, started):
             self.state = self._advanced()
             if monotonic() - handed >= _SLICE:
@@ -99,7 +117,7 @@ class Hunt:
         rng = generator(state.random)
         if not state.population:
             # Not one seed could be judged: only new blood helps.
-            state = replace(state, population=(self._case(self._seeds[0], Judgement(), "seed"),))
+            state = replace(state, population=(self._case(self._fit[0], Judgement(), "seed"),))
         names = (*movers_of(state.op), AIMED)
         name = choose(rng, state.movers, names)
         state = self._aimed(state, rng) if name == AIMED else self._moved(state, rng, name)
@@ -127,7 +145,7 @@ class Hunt:
             mate = state.population[int(rng.integers(len(state.population)))]
             with np.errstate(all="ignore"):
                 child = move(Scene(rng, self.examination.context, chosen.seedling, mate.seedling))
-            if child is not None and is_sound(child) and child.key() != chosen.seedling.key():
+            if child is not None and self._is_fit(child) and child.key() != chosen.seedling.key():
                 return child
         return None
 
@@ -137,7 +155,7 @@ class Hunt:
         found: list[WorstCase | None] = []
 
         def evaluate(seedling: Seedling) -> float | None:
-            if self.violation is not None or not is_sound(seedling):
+            if self.violation is not None or not self._is_fit(seedling):
                 return None
             found.append(self._evaluated(seedling, AIMED))
             return None if found[-1] is None else found[-1].margin
@@ -171,7 +189,14 @@ class Hunt:
             )
         elif not judgement.elements or judgement.vacuous or np.isnan(judgement.margin):
             return None
-        return self._case(seedling, judgement, found_by)
+        case = self._case(seedling, judgement, found_by)
+        if self.largest is None or case.error_ulp[1] > self.largest.error_ulp[1]:
+            self.largest = case
+        return case
+
+    def _is_fit(self, seedling: Seedling) -> bool:
+        count = sum(int(operand.size) for operand in seedling.operands)
+        return is_sound(seedling) and (self.size is None or count <= self.size)
 
     def _case(self, seedling: Seedling, judgement: Judgement, found_by: str) -> WorstCase:
         state = self.state

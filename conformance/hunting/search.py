@@ -206,7 +206,7 @@ def search(
         items = _items(request.ops_of(described.ops), request.dtypes_of(described.dtypes))
         jobs = min(request.jobs, len(items)) if isinstance(spec, str) else 1
         share = None if seconds is None else seconds * jobs / len(items)
-        task = _task(spec, request, worker, items)
+        task = task_of(spec, request, worker, items)
         task = replace(
             task,
             budget=Budget(EVALUATIONS if evaluations is None and seconds is None else evaluations, share),
@@ -258,7 +258,8 @@ def clause_of(op: str, dtype: str) -> Clause | None:
     return next(fit, None)
 
 
-def _task(spec: str | Backend, request: Request, worker: Worker, items: Sequence[Item]) -> SearchTask:
+def task_of(spec: str | Backend, request: Request, worker: Worker, items: Sequence[Item]) -> SearchTask:
+    """What a process of a search needs to know of a subject, which is asked what it refuses."""
     described = worker.description
     ops, dtypes = ([*dict.fromkeys(item[k] for item in items)] for k in (1, 2))
     named = spec if isinstance(spec, str) else described.name
@@ -302,13 +303,24 @@ def _performed(
 
 
 def _searched(worker: Worker, task: SearchTask, item: Item) -> Iterator[State | Found]:
+    examination = examination_for(worker, task, item)
+    if isinstance(examination, Verdict):
+        yield Found(examination, 0, (), {})
+        return
+    known = fitting(task.worst, item.clause, examination.context)
+    hunt = Hunt(examination, task.name, _begun(task, item), known)
+    yield from _hunted(hunt, task)
+    yield _concluded(hunt, task)
+
+
+def examination_for(worker: Worker, task: SearchTask, item: Item) -> Examination | Verdict:
+    """Examination that a hunt grows, asks and judges by, or the verdict where there is nothing to search."""
     clause = clause_named(item.clause)
     context = context_of(worker.description, task, item)
     unfit = task.refused.get((item.op, item.dtype)) or clause.applies(context)
     if unfit is not None:
-        yield Found(Verdict(clause.id, item.op, item.dtype, "skip", message=unfit), 0, (), {})
-        return
-    examination = Examination(
+        return Verdict(clause.id, item.op, item.dtype, "skip", message=unfit)
+    return Examination(
         clause,
         context,
         Patience(Live(worker)).asking(item),
@@ -317,9 +329,6 @@ def _searched(worker: Worker, task: SearchTask, item: Item) -> Iterator[State | 
         task.subject,
         last=fitting(shipped_cases(), clause.id, context),
     )
-    hunt = Hunt(examination, task.name, _begun(task, item), fitting(task.worst, clause.id, context))
-    yield from _hunted(hunt, task)
-    yield _concluded(hunt, task)
 
 
 def _begun(task: SearchTask, item: Item) -> State:

@@ -45,9 +45,9 @@ class State:
     population: Population = ()
 
 
-def fresh_random(seed: int, op: str, dtype: str) -> dict[str, int]:
-    """State of the generator with which the search of an op and dtype begins."""
-    words = [seed & 0xFFFFFFFF, seed >> 32, *op.encode(), *dtype.encode()]
+def fresh_random(seed: int, op: str, dtype: str, *part: int) -> dict[str, int]:
+    """State of the generator with which the search of an op and dtype begins, or a part of it."""
+    words = [seed & 0xFFFFFFFF, seed >> 32, *op.encode(), *dtype.encode(), *part]
     return random_state(Generator(PCG64(np.random.SeedSequence(words))))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import as_file, files
 from itertools import groupby
@@ -38,6 +38,8 @@ from softcert.conformance.wire.seedlings import seedling_from_json, seedling_to_
 DEFAULT_FOLDER = "softcert-worst"
 #: Cases kept for each subject in the file of an op and dtype.
 KEPT = 8
+#: The family that the cases of the package are of, in what plots are drawn from.
+FAMILY = "worst-cases"
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -167,15 +169,17 @@ def _read_file(path: Path) -> list[WorstCase]:
 
 @cache
 def shipped_cases() -> tuple[WorstCase, ...]:
-    """Cases that come with the package: what a long search found hard for the registered backends."""
+    """Cases that come with the package: what searches found hard for registered backends; one family."""
     with as_file(files("softcert.conformance") / "worst") as folder:
-        return read_cases(folder) if folder.is_dir() else ()
+        cases = read_cases(folder) if folder.is_dir() else ()
+    return tuple(replace(case, seedling=replace(case.seedling, family=FAMILY)) for case in cases)
 
 
 def keep(path: str | os.PathLike[str], fresh: Iterable[WorstCase], kept: int = KEPT) -> Path:
     """Add cases to a file, the worst `kept` of each clause, op, dtype and subject in it.
 
-    A case that is there already gets its new figures.
+    A case that is there already gets its new figures. That of the largest error has a place among the worst,
+    though its bound may be far.
 
     Raises
     ------
@@ -189,8 +193,16 @@ def keep(path: str | os.PathLike[str], fresh: Iterable[WorstCase], kept: int = K
         return (case.op, case.dtype, case.clause, case.subject)
 
     ranked = sorted(known.values(), key=lambda case: (owner(case), -case.margin))
-    cases = [case for _, group in groupby(ranked, owner) for case in list(group)[:kept]]
+    cases = [case for _, group in groupby(ranked, owner) for case in _chosen(list(group), kept)]
     return write_cases(target, cases)
+
+
+def _chosen(ranked: list[WorstCase], kept: int) -> list[WorstCase]:
+    largest = max(ranked, key=lambda case: case.error_ulp[1])
+    nearest = ranked[:kept]
+    if largest.key in {case.key for case in nearest}:
+        return nearest
+    return [*nearest[: kept - 1], largest]
 
 
 def write_cases(path: str | os.PathLike[str], cases: Iterable[WorstCase]) -> Path:

@@ -27,7 +27,7 @@ CLAUSE = "accuracy.certified"
 _PROBES: Mapping[str, int] = {"hang": 3}
 _MOST_PROBES = 24
 #: A call of 65536 rows is not waited for as patiently as one of a few.
-_LIMITS = Limits(seconds_per_element=2e-4)
+LIMITS = Limits(seconds_per_element=2e-4)
 
 
 @dataclass
@@ -84,10 +84,12 @@ class Subject:
         return first, last
 
 
-def started(spec: str | Backend, op: str, contract: Mapping[str, Any] | None = None) -> Subject:
+def started(
+    spec: str | Backend, op: str, contract: Mapping[str, Any] | None = None, limits: Limits = LIMITS
+) -> Subject:
     """Start a subject for one op; close its worker when done."""
     alone = spec if isinstance(spec, Backend) else str(spec)
-    return Subject(alone, Worker(alone, op=op, contract=as_contract(contract), limits=_LIMITS))
+    return Subject(alone, Worker(alone, op=op, contract=as_contract(contract), limits=limits))
 
 
 _kept: dict[tuple[str, str, str], Subject] = {}
@@ -106,12 +108,12 @@ def _disown() -> None:
 os.register_at_fork(after_in_child=_disown)
 
 
-def kept(spec: str, op: str, contract: Mapping[str, Any] | None = None) -> Subject:
+def kept(spec: str, op: str, contract: Mapping[str, Any] | None = None, limits: Limits = LIMITS) -> Subject:
     """The subject of a name, which stays at work until another is asked for."""
-    key = (spec, op, repr(sorted((contract or {}).items())))
+    key = (spec, op, repr((sorted((contract or {}).items()), limits)))
     if key not in _kept:
         release()
-        _kept[key] = started(spec, op, contract)
+        _kept[key] = started(spec, op, contract, limits)
     return _kept[key]
 
 

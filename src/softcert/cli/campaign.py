@@ -29,6 +29,8 @@ Examples:
   softcert campaign status nightly.sqlite
   softcert campaign watch nightly.sqlite
   softcert campaign result nightly.sqlite --json run.json
+  softcert campaign plan hunt.json numpy --task search --op softmax --dtype float32 --slices 80
+  softcert campaign result hunt.sqlite --worst worst/softmax-float32.json
 """
 #: Failures after which a slice is set aside, where the command does not say.
 _ATTEMPTS = 3
@@ -252,6 +254,10 @@ def _tell(store: Store, json_file: str | None) -> int:
         write_result(json_file, dumps(run_to_json(found)))
     out = console(err=json_file == "-")
     print_run(found, out)
+    for verdict in found.verdicts:
+        if verdict.status == "pass" and verdict.message:
+            line = f"{verdict.op} {verdict.dtype}: {verdict.message}"
+            out.print(line, markup=False, highlight=False, soft_wrap=True)
     totals = store.totals()
     if not totals.complete:
         out.print(f"so far: {totals.done} of {totals.slices} slices, {totals.aside} set aside", markup=False)
@@ -275,15 +281,27 @@ def status(store: str) -> None:
 @campaign.command()
 @store_argument
 @json_option
-def result(store: str, json_file: str | None) -> int:
+@click.option(
+    "--worst",
+    "worst_file",
+    type=PATH,
+    metavar="FILE",
+    help="Of a search: add the worst cases to FILE, which later runs take.",
+)
+def result(store: str, json_file: str | None, worst_file: str | None) -> int:
     """Say what the slices come to that STORE has, which may be a part of them.
 
     Exit status: 0 conforms, so far; 1 a clause is broken; 2 there is no result yet.
     """
+    from softcert.conformance.campaigns.outcome import campaign_worst
     from softcert.conformance.campaigns.store_files import open_store
+    from softcert.conformance.hunting.worst_cases import keep
 
-    require_outputs({"--json": json_file}, (store,))
+    require_outputs({"--json": json_file, "--worst": worst_file}, (store,))
     with open_store(store) as opened:
+        if worst_file:
+            keep(worst_file, campaign_worst(opened))
+            announce(f"worst cases kept in {worst_file}")
         return _tell(opened, json_file)
 
 

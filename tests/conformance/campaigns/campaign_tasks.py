@@ -44,7 +44,7 @@ def count(settings, piece):
     if "trace" in settings:
         with Path(settings["trace"]).open("a", encoding="utf-8") as file:
             file.write(f"{number} {os.getpid()}\n")
-    if number in settings.get("raises", ()):
+    if number in settings.get("raises", ()) and not Path(settings.get("mended", "/absent")).exists():
         raise ValueError(f"{number} is poison\nand more")
     if number in settings.get("kills", ()):
         os.kill(os.getpid(), 9)
@@ -55,6 +55,32 @@ def count(settings, piece):
 
 
 COUNT = Task("count", slices, count, verdict)
+
+
+def ring(settings):
+    """Rounds of islands, each after the last round of itself, of the one before it and of the one behind."""
+    islands = settings["islands"]
+    for number in range(settings["slices"]):
+        piece = {"key": f"n{number}", "number": number}
+        if number >= islands:
+            own = number - islands
+            start = own - own % islands
+            near = [own, start + (own - 1) % islands, start + (own + 1) % islands]
+            piece["after"] = [f"n{one}" for one in dict.fromkeys(near)]
+        yield piece
+
+
+def wind(number, earlier):
+    """A number that depends on those before it and on their order."""
+    return (number + 1 + sum((place + 2) * value for place, value in enumerate(earlier))) % 1_000_003
+
+
+def wound(settings, piece, earlier=()):
+    counted = count(settings, piece)
+    return {**counted, "value": wind(piece["number"], [result["value"] for result in earlier])}
+
+
+RING = Task("ring", ring, wound, verdict)
 
 
 def certify(settings, piece):
