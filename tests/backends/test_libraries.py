@@ -7,7 +7,7 @@ import pytest
 
 from softcert.backends import as_dtype, available, load
 from softcert.backends.harmless import row_operands
-from softcert.backends.ops import ATTENTION_OPS, ROW_OPS, lse_dtype
+from softcert.backends.ops import ATTENTION_OPS, ROW_OPS, SAMPLERS, lse_dtype
 from softcert.backends.registry import REGISTERED
 
 X = np.random.default_rng(2).normal(size=(3, 4, 5))
@@ -39,7 +39,8 @@ def test_a_backend_names_its_library_and_version(name):
 @pytest.mark.parametrize("name", LIBRARIES)
 def test_every_op_of_rows_agrees_with_numpy_within_rounding(name):
     backend, plain = loaded(name), load("numpy")
-    for op in set(backend.ops) & set(ROW_OPS):
+    # Samplers of two libraries draw other noise.
+    for op in set(backend.ops) & set(ROW_OPS) - SAMPLERS:
         for dtype in backend.dtypes:
             for axis in (-1, 0, 1):
                 operands = row_operands(op, X.astype(as_dtype(dtype)), axis)

@@ -18,6 +18,7 @@ KNOWN = Path(__file__).with_name("known")
 EXAMINED = (
     ("sklearn", None, ("float64", "float32"), "sklearn"),
     ("torch", ("cross_entropy", "cross_entropy_vjp"), ("float32",), "torch"),
+    ("torch", ("gumbel_softmax",), ("float32", "float16", "bfloat16"), "torch-gumbel"),
     ("optax", None, ("float32", "bfloat16"), "optax"),
     ("onnxruntime", None, ("float64", "float32", "float16"), "onnxruntime"),
     ("torch-sdpa-math", None, ("float32", "bfloat16"), None),

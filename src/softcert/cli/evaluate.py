@@ -77,9 +77,11 @@ def evaluate(
     balanced tree / class for the hierarchical softmax.
     """
     from softcert import reference
-    from softcert.backends.ops import OPERANDS
+    from softcert.backends.ops import OPERANDS, SAMPLERS
 
     require_known("op", [op], OPERANDS)
+    if op in SAMPLERS:
+        raise click.UsageError(f"{op} draws its result, which so has no digits to print")
     operands = _operands(op, numbers)
     factor = _inverse_temperature(op, beta, temperature, exact)
     keywords = _keywords(op, options)
