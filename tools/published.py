@@ -138,6 +138,7 @@ def examined(entry: Entry, cases: Path) -> Run:
     Raises
     ------
     subprocess.CalledProcessError : it cannot be installed, or does not run.
+    RequestError : what the judge wrote cannot be read.
     """
     python, here, folder = environment_of(entry), Path(sys.executable), cases.parent
     results: list[Path] = []
@@ -176,7 +177,7 @@ def all_examined(
             try:
                 found[entry] = future.result()
                 click.echo(f"== {entry.name}: examined", err=True)
-            except subprocess.CalledProcessError as error:
+            except (subprocess.CalledProcessError, RequestError) as error:
                 failed.append(f"{entry.name}: {error}")
     return {entry: found[entry] for entry in entries if entry in found}, failed
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import ml_dtypes
 import numpy as np
@@ -12,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from softcert.backends.ops import OPS
 from softcert.backends.types import Call, Failure, Output
+from softcert.conformance.inputs.features import harmless_call
 from softcert.conformance.model import Finding, RequestError, Run, Trial, Verdict, Witness
 from softcert.conformance.wire.arrays import FLOATS, ArrayError, array_from_json, array_to_json
 from softcert.conformance.wire.runs import (
@@ -215,6 +218,15 @@ def test_witness_survives_its_file(tmp_path, dtype):
     with np.errstate(all="ignore"):
         x = np.array([0.0, -0.0, 1e-45, 1e-7, -np.inf, np.inf, np.nan, 1.0]).astype(dtype_of(dtype))
     witness = make_witness(x, dtype=dtype)
+    path = write_document(witness_to_json(witness), tmp_path / "witness.json")
+    assert same(read_witness(path), witness)
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_a_witness_of_every_op_survives_its_file(tmp_path, op):
+    """Classes and the paths of trees are integers."""
+    call = harmless_call(op, "float32")
+    witness = replace(make_witness(), op=op, trial=Trial((call,)), replies=(Output(call.operands[:1]),))
     path = write_document(witness_to_json(witness), tmp_path / "witness.json")
     assert same(read_witness(path), witness)
 
