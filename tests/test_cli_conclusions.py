@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
@@ -14,7 +15,7 @@ from softcert.cli.console import print_run
 from softcert.conformance.examination.examine import NOT_ASKED
 from softcert.conformance.model import Run, Verdict
 from softcert.conformance.outcome import outcome
-from softcert.wording import conclusion
+from softcert.wording import conclusion, hexadecimal
 
 PASSED = Verdict("accuracy.certified", "log_softmax", "bfloat16", "pass", 20, 99, (0.4, 0.5), grade="A")
 VACUOUS = Verdict("accuracy.length", "log_softmax", "bfloat16", "vacuous", message="too loose")
@@ -105,3 +106,8 @@ def test_what_was_not_asked_is_printed_once():
     ).splitlines()
     assert sum("groups of heads" in line for line in lines) == 1
     assert "groups of heads" not in printed(made(PASSED), 200)
+
+
+def test_classes_are_shown_as_the_integers_that_they_are():
+    assert hexadecimal(np.array([3, -100])) == "[3, -100]"
+    assert hexadecimal(np.array([3.0, -0.5])) == "[0x1.8p+1, -0x1p-1]"

@@ -48,11 +48,12 @@ def _operand_names(op: str) -> tuple[str, ...]:
 
 
 def hexadecimal(array: object) -> str:
-    """Return the first numbers of an array as hexadecimal floats, the others counted."""
+    """Return the first numbers of an array, floats in hexadecimal, and how many more there are."""
     import numpy as np
 
     numbers = np.asarray(array).reshape(-1)
-    shown = [_short_hexadecimal(float(number)) for number in numbers[:SHOWN]]
+    integers = numbers.dtype.kind in "iu"
+    shown = [str(number) if integers else _short_hexadecimal(float(number)) for number in numbers[:SHOWN]]
     more = f", ... {numbers.size - SHOWN} more" if numbers.size > SHOWN else ""
     return f"[{', '.join(shown)}{more}]"
 
