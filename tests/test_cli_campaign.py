@@ -217,6 +217,7 @@ def test_the_live_page_shows_the_store_and_nothing_else(folder):
     assert (process.returncode, stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_a_search_on_islands_and_the_worst_cases_that_it_keeps(folder):
     """In one thread, since processes take long to start; tests/conformance/hunting has more of them."""
     from concurrent.futures import ThreadPoolExecutor

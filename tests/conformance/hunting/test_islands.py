@@ -190,8 +190,7 @@ def played(folder, factor, **more):
     return settings, list(results.values()), calls
 
 
-def test_every_input_is_judged_once_and_counted_once(tmp_path):
-    """What an island was handed it does not ask for again."""
+def test_every_judgement_is_counted_once_and_every_case_kept_once(tmp_path):
     settings, results, calls = played(tmp_path, 1.0, rounds=2)
     (verdict,) = SEARCH.merge(settings, results)
     # The first is one by which every round sees what the subject takes.
@@ -201,6 +200,7 @@ def test_every_input_is_judged_once_and_counted_once(tmp_path):
     assert len(keys) == len(set(keys)) > 2
 
 
+@pytest.mark.slow
 def test_a_broken_bound_ends_the_search_with_a_small_witness(tmp_path):
     settings, results, _ = played(tmp_path, 1.001)
     (verdict,) = SEARCH.merge(settings, results)
