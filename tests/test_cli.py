@@ -97,6 +97,7 @@ def assert_one_sentence(result, *words):
         (["eval", "logsumexp", "1", "--beta", "2"], ["logsumexp"]),
         (["eval", "softmax_vjp", "0.5", "0.5", "/", "1"], ["equally long"]),
         (["eval", "softmax_vjp", "0.5", "0.5"], ["y / dy"]),
+        (["eval", "gumbel_softmax", "1", "2"], ["draws its result"]),
         (["eval", "softmax", "1e99999999", "--exact"], ["1e99999999"]),
         (["eval", "softmax", "1/0", "--exact"], ["1/0"]),
         (

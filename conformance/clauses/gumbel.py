@@ -38,8 +38,6 @@ from softcert.conformance.spec import SAMPLING_OPS, Clause, Judge, rows_last
 #: -log2 of the probability that a trial is accused by chance.
 FALSE_ALARM_BITS = 40
 _ENOUGH = -FALSE_ALARM_BITS * math.log(2.0)
-#: Ulps of a share by which two may come out in the wrong order, or alike.
-_ULPS = 4.0
 #: Distances of rows whose draws are compared: neighbours, the rows of two blocks of threads, two halves.
 _LAGS = (1, 256, DRAWS // 2)
 
@@ -73,19 +71,18 @@ def _accused(position: int, departure: Departure | None, elements: int) -> Judge
     return broken(finding, elements)
 
 
-def _exchanged(y: Array, x: Array, call: Call, context: Context) -> float:
+def _exchanged(x: Array, call: Call, context: Context) -> float:
     """How often rounding may choose the second largest for the largest, at most."""
-    kept = x[np.isfinite(x.astype(np.float64))]
-    error = gumbel_samples.mean_error(y, kept, tau_of(call))
-    if call.params.get("hard"):
-        # The shares need not be what is compared; where they are, they have their own rounding.
-        a = context.arithmetic
-        error = gumbel_samples.mean_sum_error(kept, a.u_offset) + _ULPS * tau_of(call) * a.u_out
+    kept, a = x[np.isfinite(x.astype(np.float64))], context.arithmetic
+    # Of one-hot samples the shares may be what is compared, and x + g is what they are the shares of.
+    unit = a.u_offset if call.params.get("hard") else a.u_out
+    error = gumbel_samples.mean_sum_error(kept, unit)
+    error += gumbel_samples.mean_share_error(tau_of(call), a.u_out)
     return gumbel_samples.exchanged(error, len(kept))
 
 
 def _choice(y: Array, x: Array, call: Call, context: Context) -> Departure | None:
-    return sampling.argmax_departure(np.argmax(y, axis=-1), x, _exchanged(y, x, call, context))
+    return sampling.argmax_departure(np.argmax(y, axis=-1), x, _exchanged(x, call, context))
 
 
 def _law(y: Array, x: Array, call: Call, _context: Context) -> Departure | None:
@@ -132,7 +129,7 @@ def _judge_independent(trial: Trial, results: tuple[Array, ...], context: Contex
         if missing is not None:
             return missing
     rows = [draws_of(call, value) for value in results]
-    error = _exchanged(rows[0], x, call, context)
+    error = _exchanged(x, call, context)
     first, second = (np.argmax(y, axis=-1) for y in rows)
     place = np.arange(first.size)
     pairs = [(first, second), (first[1:], second[:-1]), (first[:-1], second[1:])]

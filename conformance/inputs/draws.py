@@ -82,7 +82,9 @@ def soft_and_hard(context: Context) -> Iterator[Seedling]:
     for row in _LOGITS:
         yield _drawn(context, row, options=_HARD)
         yield _drawn(context, row, options={"tau": _COLD})
-    yield _drawn(context, _LOGITS[0], options={**_HARD, "tau": 5.0})
+    # Not every sampler takes a temperature.
+    yield from (_drawn(context, row) for row in (_LOGITS[0], _LOGITS[2]))
+    yield from (_drawn(context, _LOGITS[0], options={**more, "hard": 1}) for more in ({}, {"tau": 5.0}))
     yield _drawn(context, _LOGITS[0], axis=0, options=_HARD)
     if context.thorough >= 1:
         yield _drawn(context, _LOGITS[0], _MANY_DRAWS, options=_HARD)
@@ -101,6 +103,7 @@ def soft(context: Context) -> Iterator[Seedling]:
 def cold(context: Context) -> Iterator[Seedling]:
     """Rows of which soft samples are drawn that tell which class is the largest."""
     yield from (_drawn(context, row, options={"tau": _COLD}) for row in (_LOGITS[0], _LOGITS[2]))
+    yield _drawn(context, _LOGITS[2])
 
 
 def few_draws(context: Context) -> Iterator[Seedling]:

@@ -142,7 +142,12 @@ def coincidence_departure(y: Array, x: Array, tau: float, i: int, j: int) -> Dep
 def mean_error(y: Array, x: Array, tau: float) -> float:
     """How far rounding moves tau log(y_i / y_j) on average at most, 4 ulps of each y included."""
     u = format_of(y.dtype).unit_roundoff
-    return mean_sum_error(x, u) + (_LAST + 16.0) * tau * u
+    return mean_sum_error(x, u) + mean_share_error(tau, u)
+
+
+def mean_share_error(tau: float, unit: float) -> float:
+    """How far rounding of the shares alone moves tau log(y_i / y_j), 4 ulps of each included."""
+    return (_LAST + 16.0) * tau * unit
 
 
 def mean_sum_error(x: Array, unit: float) -> float:

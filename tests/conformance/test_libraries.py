@@ -17,8 +17,7 @@ KNOWN = Path(__file__).with_name("known")
 #: Backend, ops (None for all), dtypes, and the file of what is known to be broken, if anything is.
 EXAMINED = (
     ("sklearn", None, ("float64", "float32"), "sklearn"),
-    ("torch", ("cross_entropy", "cross_entropy_vjp"), ("float32",), "torch"),
-    ("torch", ("gumbel_softmax",), ("float32", "float16", "bfloat16"), "torch-gumbel"),
+    ("torch", ("cross_entropy", "cross_entropy_vjp", "gumbel_softmax"), ("float32", "bfloat16"), "torch"),
     ("optax", None, ("float32", "bfloat16"), "optax"),
     ("onnxruntime", None, ("float64", "float32", "float16"), "onnxruntime"),
     ("torch-sdpa-math", None, ("float32", "bfloat16"), None),

@@ -67,6 +67,6 @@ def gumbel_of_one_row(x, tau=1.0, hard=0, seed=0):
     return _finished(x, (x + np.random.default_rng(seed).gumbel(size=n)) / tau, -1, hard)
 
 
-def gumbel_at_temperature_one(x, axis=-1, seed=0):
-    """No temperature, no one-hot samples."""
-    return _softmax(x + np.random.default_rng(seed).gumbel(size=x.shape), axis).astype(x.dtype)
+def gumbel_at_temperature_one(x, axis=-1, hard=0, seed=0):
+    """No temperature."""
+    return _finished(x, x + np.random.default_rng(seed).gumbel(size=x.shape), axis, hard)
