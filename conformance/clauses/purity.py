@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from softcert.backends.ops import OPERANDS, has_axis, own_changed
+from softcert.backends.ops import own_changed
 from softcert.backends.types import LAYOUTS, SIDE_EFFECTS, Output
 from softcert.conformance.clauses.determinism import differing
 from softcert.conformance.context import Context
@@ -132,12 +132,10 @@ def _same_rows(a: np.ndarray) -> np.ndarray:
 def _grow_state(seedling: Seedling, context: Context) -> Trial:
     """A row, others that differ from it a little or a lot, and the row again."""
     x = seedling.operands[0]
-    swapped = tuple(
-        np.ascontiguousarray(a[..., ::-1]) if has_axis(name) else a
-        for name, a in zip(OPERANDS[context.op], seedling.operands, strict=True)
-    )
+    swapped = tuple(np.ascontiguousarray(a[..., ::-1]) if a.ndim == x.ndim else a for a in seedling.own)
     first = call_of(seedling, context)
-    others = [call_of(seedling, context, operands) for operands in (_nudged(seedling), swapped)]
+    changed = _nudged(seedling), (*swapped, *seedling.tree)
+    others = [call_of(seedling, context, operands) for operands in changed]
     return trial_of(seedling, first, *others, first, relation={"n": int(x.shape[-1])})
 
 

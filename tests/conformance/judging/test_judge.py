@@ -11,7 +11,6 @@ import pytest
 
 from softcert.backends.contract import Contract
 from softcert.backends.ops import OF_TREES, OPERANDS
-from softcert.backends.ops import ROW_OPS as OPS
 from softcert.backends.types import Call, as_dtype
 from softcert.conformance.context import Context, evaluate, truth_ulp
 from softcert.conformance.inputs.families import make_row
@@ -20,6 +19,7 @@ from softcert.conformance.inputs.strategies import seedlings
 from softcert.conformance.judging.compare import combine
 from softcert.conformance.judging.judge import judge_call, judge_values, result_quantity
 from softcert.conformance.model import Judgement, Trial
+from softcert.conformance.spec import ALL_OPS as OPS
 from softcert.conformance.spec import ORDERED_OPS
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
