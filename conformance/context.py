@@ -28,7 +28,7 @@ from softcert.conformance.judging.attention_truth import (
     remade_truth,
 )
 from softcert.conformance.judging.leaves import leaf_bound, leaf_slope_bound, leaf_truth
-from softcert.conformance.spec import TREE_OPS, rows_last
+from softcert.conformance.spec import TREE_OPS, identity, rows_last
 from softcert.reference import Enclosure
 
 Float = NDArray[np.float64]
@@ -108,8 +108,7 @@ class Context:
         return self._kept("remade", call, made)
 
     def _kept(self, what: str, call: Call, make: Callable[[], tuple[T, ...]]) -> tuple[T, ...]:
-        arrays = ((a.dtype.str, a.shape, a.tobytes()) for a in call.arrays)
-        key = (what, call.op, *sorted(call.params.items()), len(call.arrays), *arrays)
+        key = (what, call.op, *sorted(call.params.items()), len(call.arrays), *map(identity, call.arrays))
         if key in self._memory:
             self._memory.move_to_end(key)
             kept: tuple[T, ...] = self._memory[key]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,10 @@ ATTENTION_FORWARD_OPS = ("attention", "attention_lse")
 
 _MERGED = OPERANDS["attention_merge"]
 _GRADIENT = {3: OPERANDS["attention"], 4: ("q", "k", "v", "dout"), 6: OPERANDS["attention_vjp"]}
+
+
+#: Bytes from which a digest is shorter and as good: what is remembered of a run are many arrays.
+_KEPT_WHOLE = 64
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,7 @@ class Seedling:
     def key(self) -> tuple[Any, ...]:
         """Hashable identity, bit for bit."""
         given = self.operands if self.mask is None else (*self.operands, self.mask)
-        arrays = tuple((a.dtype.str, a.shape, a.tobytes()) for a in given)
+        arrays = tuple(map(identity, given))
         options = (self.beta, self.axis, self.scale, self.causal, self.layout)
         return (arrays, options, tuple(sorted(self.extra.items())), tuple(sorted(self.options.items())))
 
@@ -166,6 +171,14 @@ class Clause:
     def group(self) -> str:
         """The part of the id before the dot."""
         return self.id.partition(".")[0]
+
+
+def identity(array: Array) -> tuple[Any, ...]:
+    """Hashable identity of an array, bit for bit; of a large one a digest stands for the bits."""
+    bits = array.tobytes()
+    if len(bits) > _KEPT_WHOLE:
+        bits = hashlib.sha256(bits).digest()
+    return (array.dtype.str, array.shape, bits)
 
 
 def rows_last(array: Array, axis: int) -> Array:

@@ -141,15 +141,15 @@ def hierarchical_log_softmax_vjp(
         raise DomainError(f"dy has shape {slopes.shape} and the leaves have shape {asked.shape}")
     prec = first_precision(widest([asked.fmt, fmt]))
     cells, count, paths = Cells(), asked.tree.classes - 1, asked.paths()
-    index = np.empty((len(asked.scores), count), dtype=np.int64)
+    # Nearly all nodes are on no chosen path.
+    index = np.full((len(asked.scores), count), cells.add_exact(ZERO), dtype=np.int64)
     for i, row in enumerate(slopes.reshape(len(asked.leaves), asked.shape[-1]).tolist()):
-        ahead: list[list[float]] = [[] for _ in range(count)]
-        aside: list[list[float]] = [[] for _ in range(count)]
+        sides: dict[int, tuple[list[float], list[float]]] = {}
         for leaf, slope in zip(asked.leaves[i].tolist(), row, strict=True):
             for node, sign in paths[leaf]:
-                (ahead if sign > 0 else aside)[node].append(slope)
-        for node, score in enumerate(asked.scores[i].tolist()):
-            index[i, node] = _slope_cell(cells, score, ahead[node], aside[node], source, prec)
+                sides.setdefault(node, ([], []))[0 if sign > 0 else 1].append(slope)
+        for node, (ahead, aside) in sides.items():
+            index[i, node] = _slope_cell(cells, float(asked.scores[i, node]), ahead, aside, source, prec)
     return Enclosure(cells, index.reshape(*asked.shape[:-1], count))
 
 
@@ -286,8 +286,6 @@ def _slope_cell(
     cells: Cells, score: float, ahead: list[float], aside: list[float], source: Oracle, prec: int
 ) -> int:
     """Cell of A sigma(-s) - B sigma(s), A and B the sums of the cotangents on either side of a node."""
-    if not ahead and not aside:
-        return cells.add_exact(ZERO)
     if math.isnan(score) or not all(map(math.isfinite, (*ahead, *aside))):
         return cells.add_exact(math.nan)
     forth, back = (sum(map(Fraction, slopes), Fraction(0)) for slopes in (ahead, aside))
