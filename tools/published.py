@@ -219,13 +219,20 @@ def proved(proof: Proof) -> Run:
     return read_run(result)
 
 
+def _installed(library: str) -> str:
+    """Version of a library in this environment, without what its build calls itself behind a +."""
+    return version(library).partition("+")[0]
+
+
 def all_proved(runs: Mapping[Entry, Run]) -> tuple[dict[Entry, Run], list[str]]:
     """The runs, with proofs where this environment has the version of an entry; and what failed."""
     found, failed = dict(runs), []
     for proof in listed_proofs():
-        for entry in runs:
-            if (entry.backend, entry.version) != (proof.backend, version(entry.library)):
-                continue
+        entries = [entry for entry in runs if entry.backend == proof.backend]
+        here = [entry for entry in entries if entry.version == _installed(entry.library)]
+        if entries and not here:
+            failed.append(f"{' '.join(proof)}: no entry is of the version that is installed here")
+        for entry in here:
             click.echo(f"== {entry.name}: {proof.domain}, {proof.op}, {proof.dtype}", err=True)
             try:
                 found[entry] = with_proofs(found[entry], [proved(proof)])
