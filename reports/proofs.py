@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from softcert.reports.wording import count, interval, printable, seconds
+from softcert.reports.wording import count, interval, printable, seconds, short_hexadecimal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -64,7 +64,8 @@ def _cells(verdict: Verdict) -> tuple[str, ...]:
 def _place(place: Mapping[str, Any] | None) -> str:
     if place is None:
         return ""
-    return f"{place['result']} = {place['answer']}, x = ({', '.join(place['logits'])})"
+    answer, *logits = map(short_hexadecimal, (place["answer"], *place["logits"]))
+    return f"{place['result']} = {answer}, x = ({', '.join(logits)})"
 
 
 def _beyond(within: Mapping[str, Any] | None) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -14,7 +13,7 @@ from softcert.backends.types import SIDE_EFFECTS, Failure
 from softcert.conformance.wire.arrays import FLOATS, array_to_json
 from softcert.conformance.wire.runs import witness_to_json
 from softcert.reports.filenames import file_stem
-from softcert.reports.wording import interval, number, printable
+from softcert.reports.wording import interval, number, printable, short_hexadecimal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -207,14 +206,9 @@ def _array(name: str, array: Array) -> ArrayView:
         name=name,
         dtype=printable(array.dtype.name),
         shape=" × ".join(map(str, array.shape)) or "a single number",
-        numbers=printable(" ".join(map(_short, numbers))),
+        numbers=printable(" ".join(map(short_hexadecimal, numbers))),
         hidden=max(0, array.size - SHOWN),
     )
-
-
-def _short(text: str) -> str:
-    """Drop the zeros that end a hexadecimal fraction: 0x1.8000000000000p+1 is 0x1.8p+1."""
-    return re.sub(r"\.?0*p", "p", text) if "." in text else text
 
 
 def witness_files(shown: Iterable[tuple[Subject, Sequence[WitnessView], int]]) -> Mapping[str, str]:

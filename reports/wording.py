@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shlex
 import unicodedata
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
@@ -101,6 +102,11 @@ def bias(value: Bias) -> str:
 def _signed(value: float) -> str:
     text = number(value, 2)
     return text if value <= 0 or math.isnan(value) else f"+{text}"
+
+
+def short_hexadecimal(text: str) -> str:
+    """Drop the zeros that end a hexadecimal fraction: 0x1.8000000000000p+1 is 0x1.8p+1."""
+    return re.sub(r"\.?0*p", "p", text) if "." in text else text
 
 
 def count(value: int, noun: str, plural: str | None = None) -> str:
