@@ -12,7 +12,7 @@ from softcert.reports import render_html, render_markdown
 from softcert.reports.proofs import HEADINGS, proof_lines
 from softcert.reports.summary import grade_rows, subjects
 
-PLACE = {"row": 7, "logits": ["0x1p-1", "-0x0p+0"], "result": "softmax(x)[1]", "answer": "0x1.8000000000000p-2"}
+PLACE = {"row": 7, "logits": ["0x1p-1", "-0x0p+0"], "result": "softmax(x)[1]", "answer": "0x1.80000p-2"}
 PROVED = Verdict(
     "accuracy.certified", "softmax", "float16", "pass", 2**32, 2**33, (0.50018308894, 0.50018308897), 0.1,
     8.0, 0.06, "B", exhaustive="every pair <b>",
