@@ -64,8 +64,9 @@ def certified_errors(truth: Enclosure, value: Array, bound: Float) -> tuple[Floa
     Weights far below others, e^-600 of them, are known to few digits only by double words, and so is what is
     left where all but nothing cancels: the largest errors that a run prints would be none of the subject's.
     """
-    lower, upper = truth.error_ulp(value)
-    open_ = (lower <= bound) & (upper > bound)
+    # Of one number arithmetic makes a scalar, which nothing can be written into.
+    lower, upper = map(np.array, truth.error_ulp(value))
+    open_ = np.array((lower <= bound) & (upper > bound))
     large, wide = upper > _ROUNDED, lower < upper / 2.0
     unknown = np.flatnonzero(large & wide)
     open_.flat[unknown[np.argsort(upper.flat[unknown])[-_SHARPENED:]]] = True

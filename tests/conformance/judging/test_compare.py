@@ -7,6 +7,7 @@ import pytest
 
 from softcert.conformance.judging import compare as module
 from softcert.conformance.judging.compare import Comparison, certified_errors, compare
+from softcert.reference import logsumexp
 
 
 @dataclass
@@ -96,6 +97,18 @@ def test_an_error_that_may_be_half_an_ulp_is_settled_by_rounding():
     lower, upper = certified_errors(truth, np.ones(2), np.full(2, 10.0))
     np.testing.assert_array_equal(lower, [0.5, 0.5])
     np.testing.assert_array_equal(upper, [0.5, beyond])
+
+
+def test_half_an_ulp_of_one_number_is_settled_too():
+    """2049 + e^-4049 lies above the middle of two numbers of binary16, by less than binary64 tells."""
+    answer = np.array(2050.0, dtype=np.float16)
+    lower, upper = certified_errors(logsumexp([2049.0, -2000.0]), answer, np.array(10.0))
+    assert lower <= upper == 0.5
+    lower, upper = certified_errors(
+        logsumexp([2049.0, -2000.0]), np.array(2048.0, dtype=np.float16), np.array(10.0)
+    )
+    assert lower > 0.49
+    assert upper > 0.5
 
 
 def compared(errors, bound, *, value=None, exact=None, absolute=None):
