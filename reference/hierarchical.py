@@ -195,7 +195,9 @@ def _asked(s: ArrayLike, leaves: ArrayLike, *paths: ArrayLike) -> _Asked:
     except ValueError:
         raise DomainError(f"leaves of shape {chosen.shape} do not fit scores of {scores.shape}") from None
     rows = math.prod(shape[:-1])
-    return _Asked(scores.reshape(rows, -1), chosen.reshape(rows, shape[-1]), shape, tree, fmt)
+    # No rows leave no length to be inferred.
+    flat = scores.reshape(rows, scores.shape[-1])
+    return _Asked(flat, chosen.reshape(rows, shape[-1]), shape, tree, fmt)
 
 
 # --- probabilities -----------------------------------------------------------------------------------

@@ -345,3 +345,11 @@ def test_what_is_no_request_is_refused(call, words):
 def test_another_method_is_refused():
     with pytest.raises(ValueError, match="not one of"):
         hierarchical_softmax([1.0], [0], *balanced_tree(2), method="fast")
+
+
+def test_no_rows_give_no_results():
+    tree, none = balanced_tree(3), np.empty((0, 1), dtype=np.int64)
+    assert hierarchical_log_softmax(np.empty((0, 2)), none, *tree).shape == (0, 1)
+    assert hierarchical_log_softmax_vjp(np.empty((0, 2)), np.empty((0, 1)), none, *tree).round(
+        "float32"
+    ).shape == (0, 2)
