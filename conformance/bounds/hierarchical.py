@@ -61,18 +61,18 @@ class Branches:
 
 def branches_of(s: Float, leaves: Integers, starts: Integers, nodes: Integers, signs: Integers) -> Branches:
     """Facts of the paths of `leaves`, (..., m), in scores s, (..., K - 1), of binary64."""
-    lengths = np.diff(starts)
-    longest = int(lengths.max(initial=0))
-    steps = np.arange(longest)
-    inside = steps < lengths[:, None]
-    place = np.where(inside, starts[:-1, None] + steps, 0)
     chosen = np.broadcast_to(leaves, (*s.shape[:-1], leaves.shape[-1]))
-    if not longest:
+    first = starts[:-1][chosen]
+    lengths = starts[1:][chosen] - first
+    steps = np.arange(int(lengths.max(initial=0)))
+    if not steps.size:
         return Branches(np.empty((*chosen.shape, 0)), np.zeros(chosen.shape))
+    inside = steps < lengths[..., None]
+    place = np.where(inside, first[..., None] + steps, 0)
     rows = np.expand_dims(s, -2)
-    scores = np.take_along_axis(rows, nodes[place][chosen].reshape(*chosen.shape[:-1], 1, -1), -1)
-    t = scores.reshape(*chosen.shape, longest) * signs[place][chosen]
-    return Branches(np.where(inside[chosen], t, np.inf), lengths[chosen].astype(np.float64))
+    scores = np.take_along_axis(rows, nodes[place].reshape(*chosen.shape[:-1], 1, -1), -1)
+    t = scores.reshape(place.shape) * signs[place]
+    return Branches(np.where(inside, t, np.inf), lengths.astype(np.float64))
 
 
 def hierarchical_log_bound(branches: Branches, a: Arithmetic) -> Float:
